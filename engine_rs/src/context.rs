@@ -1,0 +1,1 @@
+//! A `llama_context`: decode batches and edit the KV cache.

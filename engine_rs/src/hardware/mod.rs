@@ -1,0 +1,1 @@
+//! What the CPU can do, and which runtime and CPU module may run on it.

@@ -1,0 +1,1 @@
+//! A loaded `llama_model`.

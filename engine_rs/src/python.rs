@@ -1,0 +1,1 @@
+//! The Python module `tabagent_engine._native`: the only file that names `PyO3`.

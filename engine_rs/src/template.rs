@@ -1,0 +1,1 @@
+//! Renders chat templates in a sandbox with fuel and output limits.
