@@ -1,0 +1,111 @@
+"""The compiled part of the engine. Every failure is an `EngineError` with a stable `code`."""
+
+from collections.abc import Mapping, Sequence
+from os import PathLike
+from typing import Any, final
+
+from tabagent_engine.types import EngineInfo, Event, GgufSummary, Hardware, RuntimeCandidate
+
+__all__ = [
+    "EngineError",
+    "GgufEngine",
+    "__version__",
+    "detect_hardware",
+    "inspect_gguf",
+    "list_runtimes",
+    "render_template",
+]
+
+__version__: str
+
+class EngineError(Exception):
+    """A refusal or failure of the engine."""
+
+    @property
+    def code(self) -> str:
+        """The stable word for the cause, as in the public contract."""
+    @property
+    def param(self) -> str | None:
+        """The request field that is to blame, if one is."""
+
+@final
+class GgufEngine:
+    """One loaded GGUF with its scheduler. All methods may be called from any thread."""
+
+    @staticmethod
+    def open(
+        model_path: str | PathLike[str],
+        *,
+        wake_fd: int,
+        runtime: str | None = None,
+        ctx_size: int | None = None,
+        parallel: int = 4,
+        threads: int | None = None,
+        gpu_layers: int = 0,
+        mmap: bool = True,
+        stall_timeout: float = 30.0,
+    ) -> GgufEngine:
+        """Load a model; blocks, with the GIL released.
+
+        `wake_fd` is the file number of one end of a `socket.socketpair()`; it is duplicated, so the
+        caller may close its own. One byte arrives at the other end when `drain` has something new;
+        no second one is sent before `drain` has been called. `runtime` is a path, an id or None.
+        `ctx_size` is in tokens per request, `stall_timeout` in seconds.
+        """
+    @property
+    def info(self) -> EngineInfo:
+        """Facts of the opened model."""
+    def submit(
+        self,
+        request_id: int,
+        prompt: str | Sequence[int] | None,
+        *,
+        credit: int,
+        messages: str | None = None,
+        max_tokens: int | None = None,
+        stop: Sequence[str] = (),
+        logprobs: int | None = None,
+        principal: str = "",
+        temperature: float | None = None,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        min_p: float | None = None,
+        repeat_penalty: float | None = None,
+        presence_penalty: float | None = None,
+        frequency_penalty: float | None = None,
+        seed: int | None = None,
+        logit_bias: Mapping[int, float] | None = None,
+        ignore_eos: bool = False,
+    ) -> None:
+        """Post a request; what becomes of it comes out of `drain`.
+
+        Exactly one of `prompt` (text or token ids) and `messages` (a JSON array, rendered by the
+        model's chat template) is given. `credit` tokens may be produced before `grant` gives more.
+        Raises EngineError (`invalid_parameter`, `shutting_down`).
+        """
+    def cancel(self, request_id: int) -> None:
+        """End a request with `finished`, reason `cancelled`; unknown ids are ignored."""
+    def grant(self, request_id: int, tokens: int) -> None:
+        """Allow that many more tokens; unknown ids are ignored."""
+    def drain(self) -> list[Event]:
+        """Take all events since the last call, oldest first; never blocks."""
+    def tokenize(self, text: str, add_special: bool = True) -> list[int]:
+        """Token ids of a text; special tokens in it are recognised."""
+    def detokenize(self, tokens: Sequence[int]) -> str:
+        """The text of some tokens; bytes that are no UTF-8 become U+FFFD."""
+    def render_chat(self, messages: str) -> str:
+        """The prompt that the model's chat template makes of a JSON array of messages."""
+    def close(self) -> None:
+        """Cancel what runs and join the decode thread, with the GIL released; repeatable."""
+
+def inspect_gguf(path: str | PathLike[str]) -> GgufSummary:
+    """Judge a GGUF header without loading anything."""
+
+def detect_hardware() -> Hardware:
+    """What this machine offers to an engine."""
+
+def list_runtimes(runtime: str | None = None) -> list[RuntimeCandidate]:
+    """Judge every runtime found, best first; nothing is loaded. `runtime` narrows to a path or id."""
+
+def render_template(template: str, messages: Sequence[Mapping[str, Any]], **context: Any) -> str:
+    """Render a chat template over messages, within limits of work and output."""

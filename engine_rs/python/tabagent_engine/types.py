@@ -1,0 +1,101 @@
+"""Shapes of what the native module takes and returns; no code runs here."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, TypeAlias, TypedDict
+
+FinishReason: TypeAlias = Literal["stop", "length", "cancelled"]
+
+Logprob: TypeAlias = tuple[int, bytes, float]
+"""Token id, its bytes (not always whole UTF-8), natural logarithm of its probability."""
+
+TokenLogprob: TypeAlias = tuple[Logprob, list[Logprob]]
+"""The token produced, and the likeliest tokens at that place, best first."""
+
+QueuedEvent: TypeAlias = tuple[Literal["queued"], int, int]
+"""Request id, requests ahead of it."""
+
+StartedEvent: TypeAlias = tuple[Literal["started"], int, int, int, int]
+"""Request id, prompt tokens, of these cached, seed in force."""
+
+ProgressEvent: TypeAlias = tuple[Literal["progress"], int, int, int]
+"""Request id, prompt tokens read, prompt tokens in all."""
+
+DeltaEvent: TypeAlias = tuple[Literal["delta"], int, str, list[int], list[TokenLogprob] | None]
+"""Request id, whole UTF-8 text (may be empty), tokens produced, one logprob entry per token."""
+
+FinishedEvent: TypeAlias = tuple[
+    Literal["finished"], int, FinishReason, int, int, int, float, float, float
+]
+"""Request id, reason, prompt, cached and completion tokens, queued, prompt and decode milliseconds."""
+
+FailedEvent: TypeAlias = tuple[Literal["failed"], int, str, str, str | None]
+"""Request id, stable code, message, the request field to blame."""
+
+Event: TypeAlias = (
+    QueuedEvent | StartedEvent | ProgressEvent | DeltaEvent | FinishedEvent | FailedEvent
+)
+"""One event of one request. Exactly one `finished` or `failed` ends it; nothing follows."""
+
+
+class EngineInfo(TypedDict):
+    """Facts of an opened model."""
+
+    architecture: str
+    name: str | None
+    context_length: int
+    trained_context: int
+    parallel: int
+    threads: int
+    vocab_size: int
+    size_bytes: int
+    has_chat_template: bool
+    runtime: str
+
+
+class CpuInfo(TypedDict):
+    """The processor: `cores` physical ones, `threads` that this process may use."""
+
+    vendor: str
+    family: int
+    model: int
+    name: str
+    flags: list[str]
+    cores: int
+    threads: int
+
+
+class MemoryInfo(TypedDict):
+    """Main memory in bytes, as far as this process may use it."""
+
+    total: int
+    available: int
+
+
+class Hardware(TypedDict):
+    """What the machine offers to an engine."""
+
+    cpu: CpuInfo
+    memory: MemoryInfo
+    gpus: list[str]
+
+
+class RuntimeCandidate(TypedDict):
+    """One runtime folder with one CPU module, judged.
+
+    Candidates come best first; at most one is `chosen`. `score` is 0 when it is not `allowed`;
+    `reason` says why, or why not.
+    """
+
+    id: str
+    path: str
+    variant: str
+    version: str
+    allowed: bool
+    score: int
+    chosen: bool
+    reason: str
+
+
+GgufSummary: TypeAlias = dict[str, Any]
+"""The judged header of a GGUF file."""
