@@ -1,0 +1,1 @@
+"""The transport-agnostic core: events, requests, errors, and what moves them."""

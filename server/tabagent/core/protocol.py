@@ -1,0 +1,47 @@
+"""The sans-I/O mapping between one connection's wire messages and requests and events."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from .events import Event
+    from .requests import Principal, Request
+
+__all__ = ["Protocol"]
+
+
+class Protocol(ABC):
+    """One connection's side of a wire dialect. Does no I/O and keeps no clock.
+
+    The owner feeds it with `receive_message` and `send_event`, and after each call drains
+    `requests_received` and `messages_to_send`.
+
+    Guarantees:
+
+    * Bad peer input never raises: it becomes an error message, and the connection lives on.
+    * Every request handed out has a `request_id` unique within the process.
+    * Messages are whole JSON texts in the order in which the peer must see them.
+    """
+
+    name: ClassVar[str]
+
+    def __init__(self, principal: Principal) -> None:
+        self.principal = principal
+
+    @abstractmethod
+    def receive_message(self, message: str | bytes) -> None:
+        """Take one whole message from the peer; bytes are a binary frame."""
+
+    @abstractmethod
+    def send_event(self, event: Event) -> None:
+        """Take one event of a request that this protocol handed out, or of a model."""
+
+    @abstractmethod
+    def requests_received(self) -> list[Request]:
+        """Return, once each, the requests to carry out now."""
+
+    @abstractmethod
+    def messages_to_send(self) -> list[str]:
+        """Return, once each, the messages to send now."""

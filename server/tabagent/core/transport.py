@@ -1,0 +1,83 @@
+"""What carries messages: one connection, and what accepts connections."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
+
+from msgspec import Struct
+
+if TYPE_CHECKING:
+    from .access import AccessPolicy
+    from .requests import Principal
+
+__all__ = ["ConnectionHandler", "Listener", "ListenerContext", "Transport"]
+
+
+class Transport(ABC):
+    """One connection that moves whole JSON text messages.
+
+    `receive` and `send` may run at the same time, each in one task only.
+    """
+
+    max_message_size: int | None = None
+    """Most bytes of one outgoing message; None when the transport has no bound."""
+
+    @abstractmethod
+    async def receive(self) -> str | bytes:
+        """Return the next whole message; bytes only for a binary frame.
+
+        :raises TransportClosed: when the peer is gone or `aclose` was called.
+        """
+
+    @abstractmethod
+    async def send(self, message: str) -> None:
+        """Hand one message to the peer; waits while the peer takes nothing.
+
+        :raises TransportClosed: when the peer is gone, or took nothing for too long.
+        """
+
+    @abstractmethod
+    async def aclose(self) -> None:
+        """Close the connection; a second call does nothing."""
+
+
+ConnectionHandler: TypeAlias = "Callable[[Transport, str, Principal], Awaitable[None]]"
+"""Runs one accepted connection to its end: transport, protocol name, who it is."""
+
+
+class ListenerContext(Struct, frozen=True):
+    """What every listener needs from the server.
+
+    Attributes:
+        access: Judges each caller before anything is accepted.
+        handle: Runs an accepted connection.
+        max_message_size: Most bytes of one incoming message.
+        ping_interval: Seconds between pings on an idle connection.
+    """
+
+    access: AccessPolicy
+    handle: ConnectionHandler
+    max_message_size: int = 1024 * 1024
+    ping_interval: float = 20.0
+
+
+class Listener(ABC):
+    """Accepts connections and hands each to `context.handle`.
+
+    An entry point of the group `tabagent.transports` names a subclass.
+    """
+
+    name: ClassVar[str]
+
+    def __init__(self, context: ListenerContext) -> None:
+        self.context = context
+
+    def routes(self) -> Sequence[Any]:
+        """Return ASGI (Starlette) routes to mount; empty when it listens by itself."""
+        return ()
+
+    async def serve(self) -> None:
+        """Accept connections until cancelled; returns at once when `routes` does it all."""
+        return

@@ -1,0 +1,1 @@
+"""Wire dialects: sans-I/O mappings between messages and events."""

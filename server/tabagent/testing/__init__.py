@@ -1,0 +1,1 @@
+"""Suites that every transport and backend must pass, for plugin authors too."""
