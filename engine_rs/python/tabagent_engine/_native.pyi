@@ -105,7 +105,7 @@ def detect_hardware() -> Hardware:
     """What this machine offers to an engine."""
 
 def list_runtimes(runtime: str | None = None) -> list[RuntimeCandidate]:
-    """Judge every runtime found, best first; nothing is loaded. `runtime` narrows to a path or id."""
+    """Judge every runtime found, best first, loading none. `runtime` narrows to a path or id."""
 
 def render_template(template: str, messages: Sequence[Mapping[str, Any]], **context: Any) -> str:
     """Render a chat template over messages, within limits of work and output."""

@@ -27,7 +27,7 @@ DeltaEvent: TypeAlias = tuple[Literal["delta"], int, str, list[int], list[TokenL
 FinishedEvent: TypeAlias = tuple[
     Literal["finished"], int, FinishReason, int, int, int, float, float, float
 ]
-"""Request id, reason, prompt, cached and completion tokens, queued, prompt and decode milliseconds."""
+"""Request id, reason; prompt, cached, completion tokens; queued, prompt, decode milliseconds."""
 
 FailedEvent: TypeAlias = tuple[Literal["failed"], int, str, str, str | None]
 """Request id, stable code, message, the request field to blame."""
