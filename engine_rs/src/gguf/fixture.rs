@@ -1,0 +1,114 @@
+//! Writes small GGUF files for tests.
+
+/// Value-type numbers of the format.
+const U32: u32 = 4;
+const I32: u32 = 5;
+const F32: u32 = 6;
+const STRING: u32 = 8;
+const ARRAY: u32 = 9;
+
+/// A GGUF under construction. Starts as a complete model that the engine accepts; tests change what they judge.
+#[derive(Clone)]
+pub(crate) struct Fixture {
+    pub magic: [u8; 4],
+    pub version: u32,
+    pub pairs: Vec<(String, Vec<u8>)>,
+    pub tensors: Vec<(String, Vec<u64>, u32, u64)>,
+    pub data_bytes: usize,
+}
+
+fn text(value: &str) -> Vec<u8> {
+    let mut out = (value.len() as u64).to_le_bytes().to_vec();
+    out.extend(value.as_bytes());
+    out
+}
+
+fn typed(type_id: u32, payload: &[u8]) -> Vec<u8> {
+    let mut out = type_id.to_le_bytes().to_vec();
+    out.extend(payload);
+    out
+}
+
+fn array(type_id: u32, items: &[Vec<u8>]) -> Vec<u8> {
+    let mut out = type_id.to_le_bytes().to_vec();
+    out.extend((items.len() as u64).to_le_bytes());
+    out.extend(items.concat());
+    typed(ARRAY, &out)
+}
+
+impl Fixture {
+    /// Two layers over a vocabulary of `<unk> <s> </s>`, the 256 bytes and `words`.
+    pub(crate) fn model(words: &[&str]) -> Self {
+        let mut tokens: Vec<String> = ["<unk>", "<s>", "</s>"].map(Into::into).into();
+        tokens.extend((0..256).map(|byte| format!("<0x{byte:02X}>")));
+        tokens.extend(words.iter().map(|word| (*word).to_owned()));
+        let texts: Vec<_> = tokens.iter().map(|token| text(token)).collect();
+        let scores: Vec<_> = tokens.iter().map(|_| 0f32.to_le_bytes().to_vec()).collect();
+        let types: Vec<_> = tokens.iter().map(|_| 1i32.to_le_bytes().to_vec()).collect();
+        let mut fixture =
+            Self { magic: *b"GGUF", version: 3, pairs: Vec::new(), tensors: Vec::new(), data_bytes: 64 * 4 + 32 };
+        fixture.set_text("general.architecture", "llama").set_text("general.name", "fixture");
+        for (key, value) in [("context_length", 512), ("embedding_length", 64), ("block_count", 2)] {
+            fixture.set_u32(&format!("llama.{key}"), value);
+        }
+        fixture.set_u32("llama.attention.head_count", 4).set_u32("llama.attention.head_count_kv", 2);
+        fixture.set_text("tokenizer.ggml.model", "llama");
+        fixture.set("tokenizer.ggml.tokens", array(STRING, &texts));
+        fixture.set("tokenizer.ggml.scores", array(F32, &scores));
+        fixture.set("tokenizer.ggml.token_type", array(I32, &types));
+        fixture.tensors.push(("output_norm.weight".into(), vec![64], 0, 0));
+        fixture.tensors.push(("token_embd.weight".into(), vec![32, 1], 2, 256));
+        fixture
+    }
+
+    pub(crate) fn set(&mut self, key: &str, value: Vec<u8>) -> &mut Self {
+        self.pairs.retain(|(name, _)| name != key);
+        self.pairs.push((key.into(), value));
+        self
+    }
+
+    pub(crate) fn remove(&mut self, key: &str) -> &mut Self {
+        self.pairs.retain(|(name, _)| name != key);
+        self
+    }
+
+    pub(crate) fn set_u32(&mut self, key: &str, value: u32) -> &mut Self {
+        self.set(key, typed(U32, &value.to_le_bytes()))
+    }
+
+    pub(crate) fn set_f32(&mut self, key: &str, value: f32) -> &mut Self {
+        self.set(key, typed(F32, &value.to_le_bytes()))
+    }
+
+    pub(crate) fn set_text(&mut self, key: &str, value: &str) -> &mut Self {
+        self.set(key, typed(STRING, &text(value)))
+    }
+
+    pub(crate) fn set_texts(&mut self, key: &str, values: &[&str]) -> &mut Self {
+        self.set(key, array(STRING, &values.iter().map(|value| text(value)).collect::<Vec<_>>()))
+    }
+
+    pub(crate) fn set_u32s(&mut self, key: &str, values: &[u32]) -> &mut Self {
+        self.set(key, array(U32, &values.iter().map(|value| value.to_le_bytes().to_vec()).collect::<Vec<_>>()))
+    }
+
+    pub(crate) fn bytes(&self) -> Vec<u8> {
+        let mut out = self.magic.to_vec();
+        out.extend(self.version.to_le_bytes());
+        out.extend((self.tensors.len() as u64).to_le_bytes());
+        out.extend((self.pairs.len() as u64).to_le_bytes());
+        for (key, value) in &self.pairs {
+            out.extend(text(key));
+            out.extend(value);
+        }
+        for (name, shape, type_id, offset) in &self.tensors {
+            out.extend(text(name));
+            out.extend((shape.len() as u32).to_le_bytes());
+            out.extend(shape.iter().flat_map(|size| size.to_le_bytes()));
+            out.extend(type_id.to_le_bytes());
+            out.extend(offset.to_le_bytes());
+        }
+        out.resize(out.len().next_multiple_of(32) + self.data_bytes, 0);
+        out
+    }
+}
