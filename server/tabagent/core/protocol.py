@@ -34,6 +34,13 @@ class Protocol(ABC):
     def receive_message(self, message: str | bytes) -> None:
         """Take one whole message from the peer; bytes are a binary frame."""
 
+    def request_accepted(self, request_id: str) -> None:
+        """Take note that the engine admitted a `GenerateRequest`, before its first event.
+
+        A refused one gets `send_event(Failed)` instead, so a dialect may tell both apart.
+        """
+        return
+
     @abstractmethod
     def send_event(self, event: Event) -> None:
         """Take one event of a request that this protocol handed out, or of a model."""
