@@ -31,6 +31,15 @@ MAX_LOGIT_BIAS = 1024
 MAX_INT = 2**31 - 1
 
 
+def _invalid(param: str, message: str) -> RequestError:
+    return RequestError("invalid_parameter", f"{param}: {message}", param=param)
+
+
+def _check_range(param: str, value: float | None, low: float, high: float) -> None:
+    if value is not None and not (math.isfinite(value) and low <= value <= high):
+        raise _invalid(param, f"must be between {low:g} and {high:g}")
+
+
 class Principal(Struct, frozen=True):
     """Who asks: what a credential or an origin stands for, and what it may do."""
 
@@ -155,12 +164,3 @@ class UnloadModel(Struct, frozen=True):
 
 
 Request: TypeAlias = GenerateRequest | CancelRequest | ListModels | LoadModel | UnloadModel
-
-
-def _invalid(param: str, message: str) -> RequestError:
-    return RequestError("invalid_parameter", f"{param}: {message}", param=param)
-
-
-def _check_range(param: str, value: float | None, low: float, high: float) -> None:
-    if value is not None and not (math.isfinite(value) and low <= value <= high):
-        raise _invalid(param, f"must be between {low:g} and {high:g}")
