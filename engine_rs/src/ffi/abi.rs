@@ -1,0 +1,183 @@
+//! Parameter structs whose layout changes with every `libllama`: carried as opaque blocks, located by anchors.
+//!
+//! Nothing here knows a struct definition. The library fills a block with its own defaults, and the
+//! values of those defaults tell where the few fields lie that this crate sets.
+
+use std::ffi::c_void;
+
+use crate::error::{EngineError, Result};
+
+/// Bytes of a [`Block`]: three times the largest struct seen (168).
+const BLOCK_SIZE: usize = 512;
+
+/// A parameter struct or `llama_batch`, passed by value.
+///
+/// The callee declares a smaller struct and reads only its own bytes: such a struct is always the last
+/// argument, and structs of this size go in memory on every supported ABI.
+#[repr(C, align(8))]
+#[derive(Clone, Copy)]
+pub(crate) struct Block([u8; BLOCK_SIZE]);
+
+/// A `*_default_params` function, which returns its struct through a hidden pointer.
+pub(crate) type DefaultParams = unsafe extern "C" fn(*mut Block) -> *mut Block;
+
+impl Block {
+    /// A block of equal bytes.
+    pub(crate) const fn filled(byte: u8) -> Self {
+        Self([byte; BLOCK_SIZE])
+    }
+
+    /// The `i32` at a byte offset.
+    pub(crate) fn i32_at(&self, offset: usize) -> i32 {
+        let mut bytes = [0; 4];
+        bytes.copy_from_slice(&self.0[offset..offset + 4]);
+        i32::from_ne_bytes(bytes)
+    }
+
+    /// Writes an `i32` at a byte offset.
+    pub(crate) fn set_i32(&mut self, offset: usize, value: i32) {
+        self.0[offset..offset + 4].copy_from_slice(&value.to_ne_bytes());
+    }
+
+    /// Writes a C `bool` at a byte offset.
+    pub(crate) fn set_bool(&mut self, offset: usize, value: bool) {
+        self.0[offset] = value.into();
+    }
+
+    /// Writes a pointer at a byte offset.
+    pub(crate) fn set_pointer(&mut self, offset: usize, value: *const c_void) {
+        self.0[offset..offset + size_of::<usize>()].copy_from_slice(&value.expose_provenance().to_ne_bytes());
+    }
+}
+
+/// A library's default parameters and how many bytes of them it wrote.
+#[derive(Clone, Copy)]
+pub(crate) struct Defaults {
+    block: Block,
+    written: usize,
+}
+
+impl Defaults {
+    /// Asks the library for its defaults, twice, over two backgrounds: what differs was not written.
+    ///
+    /// # Safety
+    /// `function` must be a `libllama` function that takes nothing and returns a struct by value.
+    pub(crate) unsafe fn read(function: DefaultParams) -> Self {
+        let mut block = Block::filled(0);
+        let mut marked = Block::filled(0xAA);
+        for target in [&mut block, &mut marked] {
+            // SAFETY: the caller vouches for the function; the block is larger than what it writes.
+            unsafe { call_returning_struct(function, target) };
+        }
+        let written = (0..BLOCK_SIZE).rev().find(|&i| block.0[i] == marked.0[i]).map_or(0, |last| last + 1);
+        Self { block, written }
+    }
+
+    /// A block to change and pass on.
+    pub(crate) fn block(&self) -> Block {
+        self.block
+    }
+
+    fn bytes(&self) -> &[u8] {
+        &self.block.0[..self.written]
+    }
+
+    /// The size of the struct: what was written, padded to its alignment.
+    fn size(&self) -> usize {
+        self.written.next_multiple_of(8)
+    }
+}
+
+/// Calls a function that returns a large struct, which lands in `target`.
+#[cfg(not(target_arch = "aarch64"))]
+unsafe fn call_returning_struct(function: DefaultParams, target: &mut Block) {
+    // SAFETY: the pointer to the result is an ordinary first argument on this architecture.
+    unsafe { function(target) };
+}
+
+/// Calls a function that returns a large struct, which lands in `target`.
+#[cfg(target_arch = "aarch64")]
+unsafe fn call_returning_struct(function: DefaultParams, target: &mut Block) {
+    // SAFETY: AArch64 passes the pointer to a large result in x8; `clobber_abi` covers what the callee may change.
+    unsafe {
+        std::arch::asm!("blr {function}", function = in(reg) function, in("x8") &raw mut *target, clobber_abi("C"));
+    }
+}
+
+/// Where the fields lie that this crate sets, in the library that is loaded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Layout {
+    /// `llama_model_params.n_gpu_layers`.
+    pub(crate) n_gpu_layers: usize,
+    /// What turns memory mapping off; `None` when the layout is not a known one.
+    pub(crate) mapping: Option<MappingField>,
+    /// `llama_context_params.kv_unified`; a guess until a context made with it has been checked.
+    pub(crate) kv_unified: Option<usize>,
+}
+
+/// The field of `llama_model_params` that decides about memory mapping.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum MappingField {
+    /// `bool use_mmap`, until July 2026.
+    UseMmap(usize),
+    /// `i32 load_mode`, since August 2026; 0 reads the file.
+    LoadMode(usize),
+}
+
+/// `n_ctx`, `n_batch`, `n_ubatch`, `n_seq_max`: at the start of `llama_context_params` since September 2024.
+const CONTEXT_HEAD: [i32; 4] = [512, 2048, 512, 1];
+
+/// `embeddings`, `offload_kqv`, `no_perf`, `op_offload`, `swa_full`, `kv_unified` of `llama_context_params`.
+const CONTEXT_FLAGS: &[u8] = &[0, 1, 1, 1, 1, 0];
+/// The same with `flash_attn` in third place (July and August 2025).
+const CONTEXT_FLAGS_WITH_FLASH_ATTN: &[u8] = &[0, 1, 0, 1, 1, 1, 0];
+
+impl Layout {
+    /// Finds the fields in a library's defaults, or says what does not look as it should.
+    pub(crate) fn derive(model: &Defaults, context: &Defaults) -> Result<Self> {
+        let split_mode = (0..model.written.saturating_sub(3)).step_by(4).find(|&at| model.block.i32_at(at) == 1);
+        // 4 is the layout of 2024, before `devices` came first; its batches and contexts are other ones, too.
+        let Some(split_mode @ (12 | 20)) = split_mode else {
+            return Err(EngineError::AbiUnsupported("llama_model_params has an unknown layout".into()));
+        };
+        let head = [0, 4, 8, 12].map(|at| context.block.i32_at(at));
+        if head != CONTEXT_HEAD {
+            return Err(EngineError::AbiUnsupported(format!("llama_context_params starts with {head:?}")));
+        }
+        Ok(Self {
+            n_gpu_layers: split_mode - 4,
+            mapping: find_mapping(model, split_mode),
+            kv_unified: find_kv_unified(context),
+        })
+    }
+}
+
+fn find_mapping(model: &Defaults, split_mode: usize) -> Option<MappingField> {
+    let flags = model.size().checked_sub(8)?;
+    match (split_mode, model.size(), model.block.i32_at(24)) {
+        (20, 72 | 80, -1) => Some(MappingField::LoadMode(24)),
+        // `vocab_only`, `use_mmap`, then two that are off (`use_mlock` and a neighbour).
+        (12, 64 | 72, _) | (20, 72, 0) if model.bytes()[flags..].starts_with(&[0, 1, 0, 0]) => {
+            Some(MappingField::UseMmap(flags + 1))
+        }
+        _ => None,
+    }
+}
+
+fn find_kv_unified(context: &Defaults) -> Option<usize> {
+    let bytes = context.bytes();
+    // `type_k` and `type_v`, both 1 (f16), behind the two pointers of the eval callback.
+    let types = unique((40..bytes.len().saturating_sub(7)).step_by(8).filter(|&at| {
+        context.block.i32_at(at) == 1 && context.block.i32_at(at + 4) == 1 && bytes[at - 16..at].iter().all(|&b| b == 0)
+    }))?;
+    let flags = |pattern: &'static [u8]| {
+        unique((types + 8..bytes.len()).step_by(8).filter(move |&at| bytes[at..].starts_with(pattern)))
+            .map(|at| at + pattern.len() - 1)
+    };
+    flags(CONTEXT_FLAGS).or_else(|| flags(CONTEXT_FLAGS_WITH_FLASH_ATTN))
+}
+
+fn unique(mut found: impl Iterator<Item = usize>) -> Option<usize> {
+    let first = found.next()?;
+    found.next().is_none().then_some(first)
+}

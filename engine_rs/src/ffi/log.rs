@@ -1,0 +1,53 @@
+//! Receives the library's log lines natively and keeps the last errors, so that failures can quote them.
+
+use std::cell::RefCell;
+use std::ffi::{CStr, c_char, c_int, c_void};
+
+/// `ggml_log_callback`.
+pub(crate) type LogCallback = unsafe extern "C" fn(level: c_int, text: *const c_char, user_data: *mut c_void);
+
+/// `GGML_LOG_LEVEL_ERROR` and `GGML_LOG_LEVEL_CONT`, numbered so since December 2024.
+const ERROR: c_int = 4;
+const CONTINUED: c_int = 5;
+
+/// Error text kept per call; what comes first names the cause.
+const KEPT_BYTES: usize = 2000;
+
+#[derive(Default)]
+struct Capture {
+    text: String,
+    last_was_error: bool,
+}
+
+thread_local! {
+    static CAPTURE: RefCell<Option<Capture>> = const { RefCell::new(None) };
+}
+
+/// Runs `call` and returns what it returned with the errors the library logged meanwhile on this thread.
+pub(crate) fn with_errors<T>(call: impl FnOnce() -> T) -> (T, String) {
+    CAPTURE.with(|capture| *capture.borrow_mut() = Some(Capture::default()));
+    let value = call();
+    let text = CAPTURE.with(|capture| capture.borrow_mut().take()).unwrap_or_default().text;
+    (value, text.split_whitespace().collect::<Vec<_>>().join(" "))
+}
+
+/// Whether logged errors tell of memory that could not be had.
+pub(crate) fn tells_of_memory(errors: &str) -> bool {
+    ["failed to allocate", "unable to allocate", "out of memory", "bad_alloc"].iter().any(|sign| errors.contains(sign))
+}
+
+/// The callback for `llama_log_set`. Called on any thread, possibly while that thread ends.
+pub(crate) unsafe extern "C" fn receive(level: c_int, text: *const c_char, _user_data: *mut c_void) {
+    // Without its thread-local, or re-entered, a line is lost and nothing else.
+    let _ = CAPTURE.try_with(|capture| {
+        let Ok(mut capture) = capture.try_borrow_mut() else { return };
+        let Some(capture) = capture.as_mut() else { return };
+        if level != CONTINUED {
+            capture.last_was_error = level == ERROR;
+        }
+        if capture.last_was_error && capture.text.len() < KEPT_BYTES && !text.is_null() {
+            // SAFETY: the library passes a NUL-terminated string that lives through this call.
+            capture.text.push_str(&unsafe { CStr::from_ptr(text) }.to_string_lossy());
+        }
+    });
+}
