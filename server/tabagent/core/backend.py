@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, ClassVar, TypeAlias
 
 from msgspec import Struct
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from .events import Event
     from .requests import GenerateRequest
 
@@ -107,7 +108,10 @@ class Backend(ABC):
 
     @abstractmethod
     def submit(self, model: str, request: GenerateRequest, credit: int, sink: EventSink) -> None:
-        """Start a request on a loaded model; all else is told through `sink`."""
+        """Start a request on a loaded model; what becomes of it is told through `sink`.
+
+        :raises TabagentError: when it is refused at once; then `sink` hears nothing of it.
+        """
 
     @abstractmethod
     def cancel(self, request_id: str) -> None:

@@ -11,11 +11,15 @@ Laws, held by property tests for every backend:
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Final, TypeAlias
+from itertools import chain, groupby
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from msgspec import Struct
 
 from .errors import TabagentError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 __all__ = [
     "TERMINAL_EVENTS",
@@ -39,6 +43,7 @@ __all__ = [
     "TokenLogprob",
     "ToolCallDelta",
     "Usage",
+    "merge_deltas",
 ]
 
 
@@ -172,12 +177,16 @@ class ModelStateChanged(Struct, frozen=True):
 
 
 class ModelStatus(Struct, frozen=True):
-    """One known model; `context_length` (tokens per request) is known once it is ready."""
+    """One known model.
+
+    `context_length` (tokens per request) is known once it is ready, `error` once it has failed.
+    """
 
     id: str
     backend: str
     state: ModelState
     progress: float = 0.0
+    error: TabagentError | None = None
     context_length: int | None = None
     size_bytes: int | None = None
     created: int = 0
@@ -213,3 +222,29 @@ Event: TypeAlias = (
 )
 
 TERMINAL_EVENTS: Final = (Finished, Failed)
+
+
+def merge_deltas(events: Sequence[Event]) -> list[Event]:
+    """Join runs of text deltas, and of reasoning deltas, of one request; keep all else as it is."""
+    merged: list[Event] = []
+    for (kind, request_id), group in groupby(events, _mergeable_as):
+        run = list(group)
+        if request_id is None or len(run) == 1:
+            merged += run
+            continue
+        deltas = [delta for delta in run if isinstance(delta, TextDelta | ReasoningDelta)]
+        text = "".join([delta.text for delta in deltas])
+        tokens = tuple(chain.from_iterable([delta.tokens for delta in deltas]))
+        if kind is ReasoningDelta:
+            merged.append(ReasoningDelta(request_id, text, tokens))
+        else:
+            logprobs = [delta.logprobs for delta in deltas if isinstance(delta, TextDelta)]
+            merged.append(TextDelta(request_id, text, tokens, tuple(chain.from_iterable(logprobs))))
+    return merged
+
+
+def _mergeable_as(event: Event) -> tuple[type[Event] | None, str | None]:
+    """What neighbours must share with `event` to be joined with it; no request, no joining."""
+    if isinstance(event, TextDelta | ReasoningDelta):
+        return type(event), event.request_id
+    return None, None

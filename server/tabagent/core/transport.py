@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 from msgspec import Struct
 
+from .access import AccessPolicy
+
 if TYPE_CHECKING:
-    from .access import AccessPolicy
+    from collections.abc import Awaitable, Callable, Sequence
+
     from .requests import Principal
 
 __all__ = ["ConnectionHandler", "Listener", "ListenerContext", "Transport"]

@@ -1,0 +1,146 @@
+"""Runs one duplex connection: a transport, a protocol and the engine, joined."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import anyio
+import anyio.lowlevel
+
+from .bridge import Notify
+from .errors import TabagentError, TransportClosed
+from .events import Failed, ModelsListed
+from .requests import CancelRequest, GenerateRequest, ListModels, LoadModel, UnloadModel
+
+if TYPE_CHECKING:
+    from anyio.abc import TaskGroup
+
+    from .engine import Engine
+    from .events import ModelStatus
+    from .protocol import Protocol
+    from .requests import Request
+    from .stream import EventStream
+    from .transport import Transport
+
+__all__ = ["Session"]
+
+MAX_UNANSWERED = 64
+"""Messages read ahead of a peer that takes no answers."""
+
+MESSAGES_PER_TURN = 32
+"""Messages sent before other connections get their turn: a send need not yield."""
+
+
+class Session:
+    """One connection from its acceptance to its end.
+
+    A reader always runs, so closes and cancels are seen while answers stream. Each request is a
+    task of its own; answers of all are sent one message at a time. While the peer takes nothing,
+    events gather and go out as fewer, larger messages. The end of the connection cancels its
+    requests; the end of the engine closes the connection once their last events are sent.
+    """
+
+    def __init__(self, transport: Transport, protocol: Protocol, engine: Engine) -> None:
+        self._transport = transport
+        self._protocol = protocol
+        self._engine = engine
+        self._streams: dict[str, EventStream] = {}  # the running requests of this connection
+        self._sending = anyio.Lock(fast_acquire=True)
+        self._sent = 0
+        self._unanswered = 0
+        self._answered = Notify()
+        self._requests: TaskGroup
+
+    async def run(self) -> None:
+        """Run until the peer leaves, the engine closes or the caller cancels; close then."""
+        try:
+            async with anyio.create_task_group() as self._requests:
+                self._requests.start_soon(self._send_answers)
+                self._requests.start_soon(self._relay_model_changes)
+                await self._read()
+                self._requests.cancel_scope.cancel()
+        finally:
+            with anyio.CancelScope(shield=True):
+                await self._transport.aclose()
+
+    async def _read(self) -> None:
+        while True:
+            try:
+                message = await self._transport.receive()
+            except TransportClosed:
+                return
+            self._protocol.receive_message(message)
+            for request in self._protocol.requests_received():
+                self._start(request)
+            self._unanswered += 1
+            if self._unanswered < MAX_UNANSWERED:
+                self._answered.notify()
+            else:
+                await self._flush()
+
+    def _start(self, request: Request) -> None:
+        match request:
+            case GenerateRequest():
+                # Known before its task runs, so that a cancel right behind it finds it.
+                stream = self._streams[request.request_id] = self._engine.generate(request)
+                self._requests.start_soon(self._generate, stream)
+            case CancelRequest():
+                if request.request_id in self._streams:
+                    self._streams[request.request_id].cancel()
+            case ListModels():
+                models = tuple(self._engine.models())
+                self._protocol.send_event(ModelsListed(request.request_id, models))
+            case LoadModel() | UnloadModel():
+                self._requests.start_soon(self._change_model, request)
+
+    async def _generate(self, stream: EventStream) -> None:
+        try:
+            async with stream:
+                if stream.refusal is None:
+                    self._protocol.request_accepted(stream.request.request_id)
+                    await self._flush()
+                async for events in stream:
+                    for event in events:
+                        self._protocol.send_event(event)
+                    await self._flush()
+        finally:
+            del self._streams[stream.request.request_id]
+
+    async def _change_model(self, request: LoadModel | UnloadModel) -> None:
+        change = self._engine.load if isinstance(request, LoadModel) else self._engine.unload
+        event: ModelsListed | Failed
+        try:
+            self._protocol.principal.require("manage")
+            status: ModelStatus = await change(request.model)
+            event = ModelsListed(request.request_id, (status,))
+        except TabagentError as error:
+            event = Failed(request.request_id, error)
+        self._protocol.send_event(event)
+        await self._flush()
+
+    async def _send_answers(self) -> None:
+        while True:
+            await self._answered.wait()
+            await self._flush()
+
+    async def _relay_model_changes(self) -> None:
+        with self._engine.subscribe() as changes:
+            async for batch in changes:
+                for change in batch:
+                    self._protocol.send_event(change)
+                await self._flush()
+        await self._transport.aclose()
+
+    async def _flush(self) -> None:
+        """Send all that the protocol has to send; returns when everything before is sent too."""
+        async with self._sending:
+            self._unanswered = 0
+            for message in self._protocol.messages_to_send():
+                try:
+                    await self._transport.send(message)
+                except TransportClosed:
+                    self._requests.cancel_scope.cancel()
+                    await anyio.lowlevel.checkpoint()
+                self._sent += 1
+                if self._sent % MESSAGES_PER_TURN == 0:
+                    await anyio.lowlevel.checkpoint()
