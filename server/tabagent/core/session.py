@@ -70,13 +70,16 @@ class Session:
             except TransportClosed:
                 return
             self._protocol.receive_message(message)
-            for request in self._protocol.requests_received():
-                self._start(request)
+            self._start_requests()
             self._unanswered += 1
             if self._unanswered < MAX_UNANSWERED:
                 self._answered.notify()
             else:
                 await self._flush()
+
+    def _start_requests(self) -> None:
+        for request in self._protocol.requests_received():
+            self._start(request)
 
     def _start(self, request: Request) -> None:
         match request:
@@ -102,6 +105,7 @@ class Session:
                 async for events in stream:
                     for event in events:
                         self._protocol.send_event(event)
+                    self._start_requests()  # the end of one may be the turn of the next
                     await self._flush()
         finally:
             del self._streams[stream.request.request_id]
