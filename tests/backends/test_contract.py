@@ -1,0 +1,23 @@
+"""Every built-in backend keeps the contract."""
+
+from __future__ import annotations
+
+import pytest
+from tabagent.testing import BackendContract, BackendSubject
+from tabagent_backends.echo import EchoBackend
+from tabagent_backends.gguf import GgufBackend
+
+from tests.gguf_fixtures import numbered_pieces, write_chain
+
+
+class TestBackends(BackendContract):
+    @pytest.fixture(params=["echo"])
+    def subject(
+        self, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+    ) -> BackendSubject:
+        if request.param == "echo":
+            words = " ".join(f"word-{number}" for number in range(40))
+            return BackendSubject(EchoBackend, "echo:demo", words)
+        path = tmp_path_factory.mktemp("contract") / "chain.gguf"
+        write_chain(path, numbered_pieces(60))
+        return BackendSubject(GgufBackend, str(path), "Count!")

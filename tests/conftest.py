@@ -1,0 +1,72 @@
+"""What all tests share: the event loops, the watch for blocking calls, the model files."""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from blockbuster import blockbuster_ctx
+
+from tests.gguf_fixtures import ChainModel, numbered_pieces, write_chain, write_tiny
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+Loop = tuple[str, dict[str, bool]]
+
+ASYNCIO: Loop = ("asyncio", {"use_uvloop": False})
+UVLOOP: Loop = ("asyncio", {"use_uvloop": True})
+
+
+@pytest.fixture
+def anyio_backend() -> Loop:
+    return ASYNCIO
+
+
+@pytest.fixture(autouse=True)
+def no_blocking_calls() -> Iterator[None]:
+    """Fail any call that would block a running event loop."""
+    with blockbuster_ctx():
+        yield
+
+
+@pytest.fixture(autouse=True)
+def loopback_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Refuse connections that would leave this machine."""
+    connect = socket.socket.connect
+
+    def guarded(self: socket.socket, address: Any) -> None:
+        if self.family in {socket.AF_INET, socket.AF_INET6}:
+            host = str(address[0])
+            if host != "localhost" and not ipaddress.ip_address(host).is_loopback:
+                raise OSError(f"tests may not connect to {host}")
+        connect(self, address)
+
+    monkeypatch.setattr(socket.socket, "connect", guarded)
+
+
+@pytest.fixture(scope="session")
+def models_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where this session's model files are."""
+    return tmp_path_factory.mktemp("models")
+
+
+@pytest.fixture(scope="session")
+def chain_model(models_dir: Path) -> ChainModel:
+    """Answers `KNOWN_ANSWER` to any prompt."""
+    return write_chain(models_dir / "chain.gguf")
+
+
+@pytest.fixture(scope="session")
+def long_chain_model(models_dir: Path) -> ChainModel:
+    """Answers ` 0 1 2 …` up to 599 to any prompt."""
+    return write_chain(models_dir / "long-chain.gguf", numbered_pieces(600))
+
+
+@pytest.fixture(scope="session")
+def tiny_model(models_dir: Path) -> Path:
+    """Answers anything: random weights."""
+    return write_tiny(models_dir / "tiny.gguf")
