@@ -187,7 +187,7 @@ impl Context {
             kv_unified: is_unified(symbols, context),
             n_ctx,
             n_batch,
-            n_seq_max,
+            n_seq_max: params.n_seq_max,
             n_vocab: model.n_vocab(),
             abort: AbortHandle::default(),
             threadpool: None,
@@ -196,7 +196,7 @@ impl Context {
             sequence_pointers: Vec::new(),
             model: Arc::clone(model),
         };
-        made.check_sizes(params)?;
+        made.check_sizes(params, n_seq_max)?;
         made.set_threads(params.n_threads, params.n_threads_batch);
         let flag = Arc::as_ptr(&made.abort.0).cast_mut().cast::<c_void>();
         // SAFETY: the context is alive; the flag outlives it, as `drop` frees the context first.
@@ -208,12 +208,13 @@ impl Context {
     }
 
     /// A library that reads its parameters from other offsets than ours must not be used.
-    fn check_sizes(&self, asked: &ContextParams) -> Result<()> {
+    /// Early 2025's tell their cells when asked for `n_seq_max`.
+    fn check_sizes(&self, asked: &ContextParams, made_for: u32) -> Result<()> {
         let batch = asked.n_batch.min(self.n_ctx);
-        if self.n_ctx < asked.n_ctx || self.n_batch < batch || self.n_seq_max != asked.n_seq_max {
+        if self.n_ctx < asked.n_ctx || self.n_batch < batch || made_for < asked.n_seq_max {
             return Err(EngineError::AbiUnsupported(format!(
                 "asked for {asked:?}, got n_ctx {}, n_batch {}, n_seq_max {}",
-                self.n_ctx, self.n_batch, self.n_seq_max
+                self.n_ctx, self.n_batch, made_for
             )));
         }
         Ok(())
