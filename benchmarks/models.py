@@ -74,9 +74,7 @@ def _add_header(writer: GGUFWriter, shape: Shape) -> None:
     writer.add_token_types(types)
     writer.add_bos_token_id(1)
     writer.add_eos_token_id(2)
-    writer.add_chat_template(
-        "{% for message in messages %}{{ message['content'] }}{% endfor %}"
-    )
+    writer.add_chat_template("{% for message in messages %}{{ message['content'] }}{% endfor %}")
 
 
 def _add_tensors(writer: GGUFWriter, shape: Shape, rng: np.random.Generator) -> None:

@@ -38,9 +38,12 @@ def heading(runtime: Runtime) -> str:
 
 def table(plan: Plan, samples: Samples) -> str:
     """The Markdown table of one model."""
+    name, threads = (
+        plan.model.stem.removeprefix("bench-"),
+        "threads" if plan.threads > 1 else "thread",
+    )
     lines = [
-        f"### {plan.model.stem.removeprefix('bench-')}: {plan.threads} thread"
-        f"{'s' if plan.threads > 1 else ''}, {plan.tokens} tokens, {plan.rounds} rounds",
+        f"### {name}: {plan.threads} {threads}, {plan.tokens} tokens, {plan.rounds} rounds",
         "",
         f"| | {RAW} | {SSE} | {WS} | {BASELINE} | SSE / raw | WS / raw | SSE / {BASELINE} |",
         "|---|---|---|---|---|---|---|---|",

@@ -1,4 +1,4 @@
-"""Interleaved rounds: every contestant once per round, so that the machine's noise hits all alike."""
+"""Interleaved rounds: every contestant once per round, so that noise hits all alike."""
 
 from __future__ import annotations
 

@@ -1,0 +1,81 @@
+"""The transport printed in docs/architecture.md works as printed."""
+
+from __future__ import annotations
+
+import json
+import re
+from contextlib import asynccontextmanager
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+import anyio
+import pytest
+from anyio.abc import SocketAttribute, SocketListener
+from tabagent.core.errors import TransportClosed
+from tabagent.core.transport import Transport
+from tabagent.testing import TransportConformance, TransportPair
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from anyio.abc import SocketStream
+
+PAGE = Path(__file__).parents[2] / "docs" / "architecture.md"
+
+
+@pytest.fixture(scope="module")
+def sample() -> ModuleType:
+    """The page's Python block, executed."""
+    (block,) = re.findall(r"```python\n(.*?)```", PAGE.read_text("utf-8"), re.DOTALL)
+    assert len([line for line in block.splitlines() if line.strip()]) <= 40
+    module = ModuleType("line_transport")
+    exec(compile(block, str(PAGE), "exec"), module.__dict__)
+    return module
+
+
+class JsonLines(Transport):
+    """Wraps each text into a JSON string, as every peer of the sample sends JSON only."""
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+
+    async def receive(self) -> str | bytes:
+        text: str = json.loads(await self._transport.receive())
+        return text
+
+    async def send(self, message: str) -> None:
+        await self._transport.send(json.dumps(message))
+
+    async def aclose(self) -> None:
+        await self._transport.aclose()
+
+
+@asynccontextmanager
+async def connected() -> AsyncIterator[tuple[SocketStream, SocketStream]]:
+    """Both ends of a TCP connection on loopback: accepted, dialled."""
+    async with await anyio.create_tcp_listener(local_host="127.0.0.1") as listener:
+        port = listener.extra(SocketAttribute.local_port)
+        (socket_listener,) = listener.listeners
+        assert isinstance(socket_listener, SocketListener)
+        async with await anyio.connect_tcp("127.0.0.1", port) as dialled:
+            async with await socket_listener.accept() as accepted:
+                yield accepted, dialled
+
+
+class TestLineTransport(TransportConformance):
+    @pytest.fixture
+    async def pair(self, sample: ModuleType) -> AsyncIterator[TransportPair]:
+        async with connected() as (accepted, dialled):
+            yield TransportPair(
+                JsonLines(sample.LineTransport(accepted)), JsonLines(sample.LineTransport(dialled))
+            )
+
+
+@pytest.mark.anyio
+async def test_an_endless_line_ends_the_connection(sample: ModuleType) -> None:
+    async with connected() as (accepted, dialled), anyio.create_task_group() as tasks:
+        tasks.start_soon(dialled.send, b"x" * (2 << 20))
+        with pytest.raises(TransportClosed):
+            await sample.LineTransport(accepted).receive()
+        tasks.cancel_scope.cancel()
