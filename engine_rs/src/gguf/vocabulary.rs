@@ -28,8 +28,10 @@ impl TokenList {
         Ok(())
     }
 
-    fn covers_all_bytes(&self) -> bool {
-        self.bytes == [u64::MAX; 4]
+    /// Whether every text has tokens. Bytes that occur in no UTF-8 need none.
+    fn spells_any_text(&self) -> bool {
+        let has = |byte: u8| self.bytes[usize::from(byte >> 6)] >> (byte & 63) & 1 == 1;
+        (0..=u8::MAX).all(|byte| has(byte) || matches!(byte, 0xC0 | 0xC1 | 0xF5..))
     }
 }
 
@@ -52,7 +54,7 @@ pub(super) fn judge(metadata: &Metadata, tokens: Option<&TokenList>) -> Result<u
         return Err(missing());
     }
     let tokens = tokens.filter(|tokens| tokens.len > 0).ok_or_else(missing)?;
-    if model == "llama" && !tokens.covers_all_bytes() {
+    if model == "llama" && !tokens.spells_any_text() {
         return Err(EngineError::GgufUnsupported(
             "the vocabulary lacks byte tokens, so some text has no tokens".into(),
         ));

@@ -1,1 +1,0 @@
-//! Renders chat templates in a sandbox with fuel and output limits.
