@@ -53,7 +53,8 @@ class _Model:
         self.progress = 0.0
         self.info: ModelInfo | None = None
         self.error: TabagentError | None = None
-        self.settled = anyio.Event()  # set when the load under way has succeeded or failed
+        self.load_scope = anyio.CancelScope()  # of the load under way
+        self.settled = anyio.Event()  # set when that load has succeeded or failed
         self.created = int(time.time())
         self.requests: dict[str, EventStream] = {}
 
@@ -128,8 +129,8 @@ class Engine:
                 await self._left.wait()
         for subscription in self._subscriptions:
             subscription.close()
-        if self._loads is not None:
-            self._loads.cancel_scope.cancel()
+        for model in self._models.values():
+            model.load_scope.cancel()
         async with self._one_at_a_time:
             for backend in self._backends.values():
                 await backend.aclose()
@@ -273,6 +274,7 @@ class Engine:
         if self._loads is None or self._closing:
             raise RequestError("shutting_down", "the server is not running")
         model.error = None
+        model.load_scope = anyio.CancelScope()
         model.settled = anyio.Event()
         self._change(model, ModelState.LOADING)
         self._loads.start_soon(self._load, model, name=f"load {model.spec.id}")
@@ -280,10 +282,11 @@ class Engine:
     async def _load(self, model: _Model) -> None:
         error: TabagentError | None = RequestError("shutting_down", "the server is shutting down")
         try:
-            async with self._one_at_a_time:
-                progress = partial(self._change, model, ModelState.LOADING)
-                model.info = await model.backend.load(model.spec, progress)
-            error = None
+            with model.load_scope:
+                async with self._one_at_a_time:
+                    progress = partial(self._change, model, ModelState.LOADING)
+                    model.info = await model.backend.load(model.spec, progress)
+                error = None
         except Exception as reason:
             error = as_tabagent_error(reason, "model_load_failed")
         finally:
