@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -13,7 +12,6 @@ import anyio
 import pytest
 from anyio.abc import SocketAttribute, SocketListener
 from tabagent.core.errors import TransportClosed
-from tabagent.core.transport import Transport
 from tabagent.testing import TransportConformance, TransportPair
 
 if TYPE_CHECKING:
@@ -34,23 +32,6 @@ def sample() -> ModuleType:
     return module
 
 
-class JsonLines(Transport):
-    """Wraps each text into a JSON string, as every peer of the sample sends JSON only."""
-
-    def __init__(self, transport: Transport) -> None:
-        self._transport = transport
-
-    async def receive(self) -> str | bytes:
-        text: str = json.loads(await self._transport.receive())
-        return text
-
-    async def send(self, message: str) -> None:
-        await self._transport.send(json.dumps(message))
-
-    async def aclose(self) -> None:
-        await self._transport.aclose()
-
-
 @asynccontextmanager
 async def connected() -> AsyncIterator[tuple[SocketStream, SocketStream]]:
     """Both ends of a TCP connection on loopback: accepted, dialled."""
@@ -67,9 +48,7 @@ class TestLineTransport(TransportConformance):
     @pytest.fixture
     async def pair(self, sample: ModuleType) -> AsyncIterator[TransportPair]:
         async with connected() as (accepted, dialled):
-            yield TransportPair(
-                JsonLines(sample.LineTransport(accepted)), JsonLines(sample.LineTransport(dialled))
-            )
+            yield TransportPair(sample.LineTransport(accepted), sample.LineTransport(dialled))
 
 
 @pytest.mark.anyio
