@@ -12,6 +12,7 @@ import anyio
 from msgspec import Struct
 
 from .bridge import Notify
+from .counters import Counters, ModelActivity
 from .errors import RequestError, TabagentError
 from .events import ModelState, ModelStateChanged, ModelStatus, Queued
 from .stream import EventStream, ModelChanges, as_tabagent_error
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from anyio.abc import TaskGroup
 
     from .backend import Backend, ModelInfo, ModelSpec
+    from .events import Failed, Finished
     from .requests import GenerateRequest
 
 __all__ = ["Engine", "EngineLimits"]
@@ -70,6 +72,11 @@ class _Model:
             self.created,
         )
 
+    def activity(self) -> ModelActivity:
+        together = self.info.parallel if self.info else 0
+        running = min(len(self.requests), together)
+        return ModelActivity(self.spec.id, running, len(self.requests) - running)
+
 
 class Engine:
     """Admits requests to models and runs the models' lives.
@@ -89,6 +96,7 @@ class Engine:
         *,
         limits: EngineLimits | None = None,
     ) -> None:
+        self.counters = Counters()
         self._backends = dict(backends)
         self._limits = limits or EngineLimits()
         self._models: dict[str, _Model] = {}
@@ -163,6 +171,10 @@ class Engine:
     def models(self) -> list[ModelStatus]:
         """Return every known model, in the order in which they were registered."""
         return [model.status() for model in self._models.values()]
+
+    def activity(self) -> list[ModelActivity]:
+        """Return what each model is doing, in the order in which they were registered."""
+        return [model.activity() for model in self._models.values()]
 
     def model(self, model_id: str) -> ModelStatus:
         """Return one model.
@@ -242,6 +254,7 @@ class Engine:
         if request.request_id in self._open:
             raise ValueError(f"the request id {request.request_id!r} is in use")
         self._open[request.request_id] = stream
+        stream.on_end = self.counters.add
         try:
             if self._closing:
                 raise RequestError("shutting_down", "the server is shutting down")
@@ -251,11 +264,15 @@ class Engine:
             stream.refuse(error)
             return
         model.requests[request.request_id] = stream
-        stream.on_end = partial(model.requests.pop, request.request_id)
+        stream.on_end = partial(self._end, model)
         if model.state is ModelState.READY:
             stream.submit(model.backend, model.spec.id)
         else:
             stream.deliver([Queued(request.request_id, len(model.requests) - 1)])
+
+    def _end(self, model: _Model, end: Finished | Failed) -> None:
+        del model.requests[end.request_id]
+        self.counters.add(end)
 
     def _require_room(self, model: _Model) -> None:
         together = model.info.parallel if model.info else 0

@@ -44,7 +44,7 @@ class EventStream:
         request: What was asked for.
         refusal: Why the request was not taken, known on entering; it is also the `Failed` event
             of the only item. None for a request that waits for its model to load.
-        on_end: Called once, when the terminal event has come; set by who admits the request.
+        on_end: Called once, with the terminal event; set by who admits the request.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class EventStream:
     ) -> None:
         self.request = request
         self.refusal: TabagentError | None = None
-        self.on_end: Callable[[], object] | None = None
+        self.on_end: Callable[[Finished | Failed], object] | None = None
         self._admit = admit
         self._leave = leave
         self._credit = credit
@@ -127,11 +127,12 @@ class EventStream:
             return
         if not self._left:
             self._ready += events
-        if isinstance(events[-1], TERMINAL_EVENTS):
+        end = events[-1]
+        if isinstance(end, TERMINAL_EVENTS):
             self._ended = True
             self._backend = None
             if self.on_end is not None:
-                self.on_end()
+                self.on_end(end)
         self._notify.notify()
 
     def _give_back_credit(self) -> None:
