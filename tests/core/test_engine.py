@@ -392,6 +392,24 @@ class TestModels:
             assert engine.model("first").state is ModelState.UNLOADED
         assert backend.unloads == ["first"]
 
+    async def test_a_caller_who_goes_away_does_not_stop_an_unload(
+        self, backend: ScriptedBackend, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        may_unload = anyio.Event()
+        unloaded: list[str] = []
+
+        async def unload(model: str) -> None:
+            await may_unload.wait()
+            unloaded.append(model)
+
+        monkeypatch.setattr(backend, "unload", unload)
+        async with running(backend, FIRST) as engine, anyio.create_task_group() as tasks:
+            tasks.start_soon(engine.unload, "first")
+            await anyio.wait_all_tasks_blocked()
+            tasks.cancel_scope.cancel()
+            may_unload.set()
+        assert unloaded == ["first"]
+
     async def test_unknown_models_are_not_found(self, backend: ScriptedBackend) -> None:
         async with running(backend) as engine:
             for action in (engine.load, engine.unload):

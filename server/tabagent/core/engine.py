@@ -206,11 +206,11 @@ class Engine:
         model = self._known(model_id)
         for stream in list(model.requests.values()):
             stream.cancel()
-        with anyio.CancelScope(shield=True):  # half an unload would leave a model nobody knows
-            async with self._one_at_a_time:
-                if model.state is ModelState.READY:
-                    model.info = None
-                    self._change(model, ModelState.UNLOADED)
+        async with self._one_at_a_time:
+            if model.state is ModelState.READY:
+                model.info = None
+                self._change(model, ModelState.UNLOADED)
+                with anyio.CancelScope(shield=True):  # half an unload would leave nobody's model
                     await model.backend.unload(model_id)
         return model.status()
 
