@@ -40,8 +40,7 @@ impl Model {
     ///
     /// # Errors
     /// [`EngineError::ModelNotFound`], [`EngineError::ModelLoadFailed`] with what the library logged,
-    /// [`EngineError::OutOfMemory`], [`EngineError::GgufUnsupported`] for encoder-decoder models and for
-    /// vocabularies that cannot spell every text, [`EngineError::AbiUnsupported`] when mapping cannot be turned off.
+    /// [`EngineError::OutOfMemory`], [`EngineError::AbiUnsupported`] when mapping cannot be turned off.
     pub fn load(runtime: &Arc<Runtime>, path: &Path, params: &ModelParams) -> Result<Arc<Self>> {
         if !path.is_file() {
             return Err(EngineError::ModelNotFound(path.display().to_string()));
@@ -68,13 +67,7 @@ impl Model {
                 EngineError::ModelLoadFailed(text)
             });
         };
-        let model = Arc::new(Self { ptr: model, runtime: Arc::clone(runtime) });
-        // SAFETY: the model is alive.
-        if unsafe { (runtime.symbols.model_has_encoder)(model.as_ptr()) } {
-            return Err(EngineError::GgufUnsupported("encoder-decoder models cannot be run".into()));
-        }
-        model.vocab().check_spells_any_text()?;
-        Ok(model)
+        Ok(Arc::new(Self { ptr: model, runtime: Arc::clone(runtime) }))
     }
 
     /// The runtime it is loaded in.

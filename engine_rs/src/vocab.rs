@@ -7,9 +7,8 @@ use crate::error::{EngineError, Result};
 use crate::ffi::{LlamaVocab, Symbols};
 use crate::model::Model;
 
-/// `LLAMA_VOCAB_TYPE_NONE` and `LLAMA_VOCAB_TYPE_SPM`.
+/// `LLAMA_VOCAB_TYPE_NONE`: to tokenize with it would end the process.
 const TYPE_NONE: i32 = 0;
-const TYPE_SPM: i32 = 1;
 
 /// The vocabulary of a model. Cheap to clone; keeps the model alive.
 #[derive(Clone)]
@@ -177,27 +176,6 @@ impl Vocab {
         Some(text.to_string_lossy().into_owned())
     }
 
-    /// Refuses what the library's tokenizer would throw an exception on, and so end the process: it spells
-    /// unknown characters with byte tokens, and expects a `SentencePiece` vocabulary to have all of them.
-    pub(crate) fn check_spells_any_text(&self) -> Result<()> {
-        if self.kind() != TYPE_SPM {
-            return Ok(());
-        }
-        // Bytes that occur in no UTF-8 text need no token.
-        let mut missing: Vec<bool> = (0..=u8::MAX).map(|byte| !matches!(byte, 0xC0 | 0xC1 | 0xF5..)).collect();
-        for token in 0..self.n_tokens {
-            if let Some(byte) = self.text(token).and_then(|text| spelled_byte(&text)) {
-                missing[usize::from(byte)] = false;
-            }
-        }
-        match missing.iter().position(|&missing| missing) {
-            Some(byte) => {
-                Err(EngineError::GgufUnsupported(format!("the vocabulary has no token for byte 0x{byte:02X}")))
-            }
-            None => Ok(()),
-        }
-    }
-
     fn has(&self, token: i32) -> bool {
         (0..self.n_tokens).contains(&token)
     }
@@ -216,15 +194,6 @@ impl std::fmt::Debug for Vocab {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Vocab").field("n_tokens", &self.n_tokens).finish_non_exhaustive()
     }
-}
-
-/// The byte that `<0x0A>`, or a one-byte text, stands for.
-fn spelled_byte(text: &str) -> Option<u8> {
-    if let &[byte] = text.as_bytes() {
-        return Some(byte);
-    }
-    let digits = text.strip_prefix("<0x")?.strip_suffix('>')?;
-    (digits.len() == 2).then(|| u8::from_str_radix(digits, 16).ok())?
 }
 
 /// Joins the bytes of successive tokens into text and never splits a character.
@@ -268,6 +237,52 @@ impl Detokenizer {
         if !self.held.is_empty() {
             out.push(char::REPLACEMENT_CHARACTER);
             self.held.clear();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Feeds the bytes in pieces of these lengths, again and again.
+    fn joined(bytes: &[u8], lengths: &[usize]) -> String {
+        let (mut detokenizer, mut out) = (Detokenizer::default(), String::new());
+        let mut rest = bytes;
+        for length in lengths.iter().cycle() {
+            if rest.is_empty() {
+                break;
+            }
+            let (piece, tail) = rest.split_at((*length).min(rest.len()));
+            detokenizer.push(piece, &mut out);
+            rest = tail;
+        }
+        detokenizer.flush(&mut out);
+        out
+    }
+
+    proptest! {
+        #[test]
+        fn any_split_of_any_text_comes_out_equal(text in ".*", lengths in prop::collection::vec(1_usize..6, 1..8)) {
+            prop_assert_eq!(joined(text.as_bytes(), &lengths), text);
+        }
+
+        #[test]
+        fn any_split_of_any_bytes_comes_out_as_if_joined_first(
+            bytes in prop::collection::vec(prop_oneof![any::<u8>(), Just(0xF0), Just(0x9F), Just(0xE2), Just(0x82)], 0..64),
+            lengths in prop::collection::vec(1_usize..6, 1..8),
+        ) {
+            prop_assert_eq!(joined(&bytes, &lengths), String::from_utf8_lossy(&bytes));
+        }
+
+        #[test]
+        fn nothing_whole_is_held_back(text in ".*", tail in 0_usize..4) {
+            let (mut detokenizer, mut out) = (Detokenizer::default(), String::new());
+            detokenizer.push(text.as_bytes(), &mut out);
+            detokenizer.push(&"\u{1F600}".as_bytes()[..tail], &mut out);
+            prop_assert_eq!(out, text);
         }
     }
 }

@@ -181,3 +181,111 @@ fn unique(mut found: impl Iterator<Item = usize>) -> Option<usize> {
     let first = found.next()?;
     found.next().is_none().then_some(first)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Defaults as a library left them: its bytes but for zeroes, as `i32`s at their offsets.
+    fn recorded(written: usize, values: &[(usize, i32)]) -> Defaults {
+        let mut block = Block::filled(0);
+        for &(offset, value) in values {
+            block.set_i32(offset, value);
+        }
+        Defaults { block, written }
+    }
+
+    /// The context's sizes, `type_k` and `type_v` at `types`, and a run of flags.
+    fn context(written: usize, types: usize, flags: usize, run: &[u8]) -> Defaults {
+        let mut values: Vec<_> = [0, 4, 8, 12].into_iter().zip(CONTEXT_HEAD).collect();
+        values.extend([(types, 1), (types + 4, 1)]);
+        let mut defaults = recorded(written, &values);
+        for (at, &flag) in run.iter().enumerate() {
+            defaults.block.set_bool(flags + at, flag == 1);
+        }
+        defaults
+    }
+
+    /// `use_mmap` among its neighbours, as the `i32` of four flags.
+    const MMAP_ON: i32 = i32::from_ne_bytes([0, 1, 0, 0]);
+
+    fn model_of_2026() -> Defaults {
+        recorded(78, &[(16, -1), (20, 1), (24, -1), (28, 1), (72, i32::from_ne_bytes([0, 0, 1, 0]))])
+    }
+
+    #[test]
+    fn finds_the_fields_of_b4980() {
+        let model = recorded(60, &[(12, 1), (56, MMAP_ON)]);
+        let layout = Layout::derive(&model, &context(120, 88, 96, &[0, 0, 1, 0, 1])).unwrap();
+        let mapping = Some(MappingField::UseMmap(57));
+        assert_eq!(layout, Layout { n_gpu_layers: 8, mapping, kv_unified: None });
+    }
+
+    #[test]
+    fn finds_the_fields_of_b7347() {
+        let model = recorded(70, &[(16, 999), (20, 1), (64, MMAP_ON), (68, 1)]);
+        let layout = Layout::derive(&model, &context(118, 88, 112, &[0, 1, 1, 1, 1, 0])).unwrap();
+        let mapping = Some(MappingField::UseMmap(65));
+        assert_eq!(layout, Layout { n_gpu_layers: 16, mapping, kv_unified: Some(117) });
+    }
+
+    #[test]
+    fn finds_the_fields_of_0_5_0() {
+        let layout = Layout::derive(&model_of_2026(), &context(160, 104, 128, &[0, 1, 1, 1, 1, 0])).unwrap();
+        let mapping = Some(MappingField::LoadMode(24));
+        assert_eq!(layout, Layout { n_gpu_layers: 16, mapping, kv_unified: Some(133) });
+    }
+
+    #[test]
+    fn follows_the_flags_when_a_field_is_put_before_them() {
+        let layout = Layout::derive(&model_of_2026(), &context(168, 104, 136, &[0, 1, 1, 1, 1, 0])).unwrap();
+        assert_eq!(layout.kv_unified, Some(141));
+    }
+
+    #[test]
+    fn finds_the_flag_behind_the_flash_attention_of_summer_2025() {
+        let layout = Layout::derive(&model_of_2026(), &context(120, 88, 112, &[0, 1, 0, 1, 1, 1, 0])).unwrap();
+        assert_eq!(layout.kv_unified, Some(118));
+    }
+
+    #[test]
+    fn leaves_the_cache_flag_alone_when_its_neighbours_changed() {
+        let layout = Layout::derive(&model_of_2026(), &context(160, 104, 128, &[0, 1, 1, 0, 1, 1, 0])).unwrap();
+        assert_eq!(layout.kv_unified, None);
+    }
+
+    #[test]
+    fn leaves_mapping_alone_in_an_unknown_model_layout() {
+        let model = recorded(86, &[(16, -1), (20, 1), (24, -1)]);
+        let layout = Layout::derive(&model, &context(160, 104, 128, &[0, 1, 1, 1, 1, 0])).unwrap();
+        assert_eq!(layout.mapping, None);
+    }
+
+    #[test]
+    fn refuses_the_model_layout_of_2024() {
+        let model = recorded(60, &[(4, 1), (56, MMAP_ON)]);
+        let error = Layout::derive(&model, &context(120, 88, 96, &[0, 0, 1, 0, 1])).unwrap_err();
+        assert_eq!(error.code(), "abi_unsupported");
+    }
+
+    #[test]
+    fn refuses_a_context_that_starts_with_something_else() {
+        let mut shifted = context(160, 104, 128, &[0, 1, 1, 1, 1, 0]);
+        shifted.block.set_i32(0, -1);
+        assert_eq!(Layout::derive(&model_of_2026(), &shifted).unwrap_err().code(), "abi_unsupported");
+    }
+
+    // On AArch64 the hidden pointer is no argument, so that this function could not be written.
+    #[cfg(not(target_arch = "aarch64"))]
+    #[test]
+    fn measures_how_much_a_library_writes() {
+        unsafe extern "C" fn writes_20_bytes(target: *mut Block) -> *mut Block {
+            // SAFETY: the test passes a block.
+            unsafe { target.cast::<[i32; 5]>().write([0, 1, 2, 3, 0]) };
+            target
+        }
+        // SAFETY: called as a function that returns a struct of 20 bytes.
+        let defaults = unsafe { Defaults::read(writes_20_bytes) };
+        assert_eq!((defaults.written, defaults.size()), (20, 24));
+    }
+}

@@ -51,3 +51,40 @@ pub(crate) unsafe extern "C" fn receive(level: c_int, text: *const c_char, _user
         }
     });
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const INFO: c_int = 2;
+
+    fn log(level: c_int, text: &CStr) {
+        // SAFETY: the text is NUL-terminated.
+        unsafe { receive(level, text.as_ptr(), std::ptr::null_mut()) };
+    }
+
+    #[test]
+    fn keeps_errors_and_their_continuations() {
+        let (value, errors) = with_errors(|| {
+            log(INFO, c"loading\n");
+            log(CONTINUED, c" still loading\n");
+            log(ERROR, c"no such tensor:");
+            log(CONTINUED, c" output\n");
+            7
+        });
+        assert_eq!((value, errors.as_str()), (7, "no such tensor: output"));
+    }
+
+    #[test]
+    fn forgets_errors_of_the_call_before() {
+        with_errors(|| log(ERROR, c"first\n"));
+        log(ERROR, c"between\n");
+        assert_eq!(with_errors(|| ()).1, "");
+    }
+
+    #[test]
+    fn stops_keeping_when_a_library_repeats_itself() {
+        let ((), errors) = with_errors(|| (0..10_000).for_each(|_| log(ERROR, c"again\n")));
+        assert!(errors.len() <= KEPT_BYTES + "again".len());
+    }
+}

@@ -63,7 +63,6 @@ symbols! {
         model_desc: fn(*const LlamaModel, *mut c_char, usize) -> i32 = "llama_model_desc";
         model_meta_val_str: fn(*const LlamaModel, *const c_char, *mut c_char, usize) -> i32
             = "llama_model_meta_val_str";
-        model_has_encoder: fn(*const LlamaModel) -> bool = "llama_model_has_encoder";
 
         vocab_type: fn(*const LlamaVocab) -> i32 = "llama_vocab_type";
         vocab_n_tokens: fn(*const LlamaVocab) -> i32 = "llama_vocab_n_tokens" | "llama_n_vocab";
