@@ -1,1 +1,8 @@
-"""WebSocket listener for TabAgent."""
+"""WebSocket: the transport of pages, extensions and agents."""
+
+from __future__ import annotations
+
+from .listener import WebSocketListener
+from .transport import WebSocketTransport
+
+__all__ = ["WebSocketListener", "WebSocketTransport"]

@@ -1,0 +1,74 @@
+"""Accepts WebSockets at `/v1/responses`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar, Final
+
+import anyio
+from starlette.responses import Response
+from starlette.routing import WebSocketRoute
+from tabagent.core.access import SUBPROTOCOL, Caller
+from tabagent.core.errors import RequestError, TabagentError
+from tabagent.core.transport import Listener
+from tabagent.protocols.wire import ErrorBody, encode, error_object
+
+from .transport import WebSocketTransport
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from starlette.websockets import WebSocket
+    from tabagent.core.requests import Principal
+
+__all__ = ["WebSocketListener"]
+
+UNSUPPORTED: Final = ("/v1/extension", "/v1/realtime")
+
+
+class WebSocketListener(Listener):
+    """Speaks the protocol `responses` over WebSockets.
+
+    Callers are judged before the upgrade is answered; a refusal is an HTTP response.
+    """
+
+    name: ClassVar[str] = "ws"
+
+    def routes(self) -> Sequence[Any]:
+        """Return the routes that take an upgrade."""
+        return [
+            WebSocketRoute("/v1/responses", self._responses),
+            *(WebSocketRoute(path, self._not_supported) for path in UNSUPPORTED),
+        ]
+
+    async def _responses(self, websocket: WebSocket) -> None:
+        try:
+            principal = self._judge(websocket)
+        except TabagentError as error:
+            await _refuse(websocket, error)
+            return
+        offered = websocket.scope["subprotocols"]
+        await websocket.accept(SUBPROTOCOL if SUBPROTOCOL in offered else None)
+        transport = WebSocketTransport(websocket)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(transport.keep_alive, self.context.ping_interval)
+            await self.context.handle(transport, "responses", principal)
+            tasks.cancel_scope.cancel()
+
+    async def _not_supported(self, websocket: WebSocket) -> None:
+        try:
+            self._judge(websocket)
+            path = websocket.url.path
+            raise RequestError("not_supported", f"{path} does not take WebSockets yet")
+        except TabagentError as error:
+            await _refuse(websocket, error)
+
+    def _judge(self, websocket: WebSocket) -> Principal:
+        scope = websocket.scope
+        caller = Caller.from_headers("GET", scope["headers"], scheme=scope["scheme"], upgrade=True)
+        return self.context.access.judge(caller)
+
+
+async def _refuse(websocket: WebSocket, error: TabagentError) -> None:
+    body = encode(ErrorBody(error_object(error)))
+    response = Response(body, error.status, media_type="application/json")
+    await websocket.send_denial_response(response)
