@@ -110,8 +110,9 @@ def _add_tensors(writer: GGUFWriter, shape: Shape, rng: np.random.Generator) -> 
 def _random_q4_0(rng: np.random.Generator, rows: int, columns: int) -> Any:
     """Random Q4_0 rows whose weights have the variance of a trained layer's."""
     blocks = columns // BLOCK
-    packed = rng.integers(0, 256, (rows, blocks, 2 + BLOCK // 2), dtype=np.uint8)
-    # Nibbles are uniform in -8..7: a standard deviation of 4.6 quanta.
-    scale = np.float16(1.0 / (4.6 * np.sqrt(columns)))
+    # Nibbles of 1 to 15 stand for -7 to 7: no mean, a standard deviation of 4.3 quanta.
+    nibbles = rng.integers(1, 16, (2, rows, blocks, 2 + BLOCK // 2), dtype=np.uint8)
+    packed = nibbles[0] | nibbles[1] << 4
+    scale = np.float16(1.0 / (4.3 * np.sqrt(columns)))
     packed[:, :, :2] = np.frombuffer(scale.tobytes(), dtype=np.uint8)
     return packed.reshape(rows, blocks * (2 + BLOCK // 2))

@@ -115,9 +115,9 @@ def _measure_raw(plan: Plan, runtime: Runtime, samples: Samples) -> None:
             tokens=plan.tokens,
             streams=streams,
         )
-        samples.add(quantity, RAW, figures["tokens_per_second"])
+        samples.add(quantity, RAW, figures["generate_tps"])
         if streams == 1:
-            samples.add(FIRST, RAW, figures["first_token_ms"])
+            samples.add(FIRST, RAW, figures["first_token_s"] * 1000)
 
 
 def _measure_streams(

@@ -87,9 +87,9 @@ def raw_loop(
     """Run the greedy decode loop of the engine's example and return its figures."""
     command = [
         str(ROOT / "engine_rs/target/release/examples/raw_loop"),
-        "--runtime", str(runtime.libllama), "--cpu-module", str(runtime.cpu_module),
+        "--libllama", str(runtime.libllama), "--cpu-module", str(runtime.cpu_module),
         "--model", str(model), "--threads", str(threads), "--prompt", str(prompt),
-        "--tokens", str(tokens), "--streams", str(streams),
+        "--gen", str(tokens), "--streams", str(streams),
     ]  # fmt: skip
     output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     figures: dict[str, Any] = json.loads(output.splitlines()[-1])
