@@ -27,7 +27,8 @@ _serial = itertools.count()
 class LineProtocol(Protocol):
     """In: `{"do", "id", "model"?}`; out: `{"id", what happened}`, model changes without an id.
 
-    Ids are the peer's; the requests' own ids start with a number per connection.
+    A request with `after` is handed out when the request of that id has finished. Ids
+    are the peer's; the requests' own ids start with a number per connection.
     """
 
     name: ClassVar[str] = "line"
@@ -37,6 +38,7 @@ class LineProtocol(Protocol):
         self.prefix = f"{next(_serial)}/"
         self._requests: list[Request] = []
         self._messages: list[str] = []
+        self._waiting: dict[str, Request] = {}
 
     def receive_message(self, message: str | bytes) -> None:
         try:
@@ -45,7 +47,10 @@ class LineProtocol(Protocol):
         except (ValueError, LookupError) as error:
             self._say(error=type(error).__name__)
             return
-        self._requests.append(request)
+        if "after" in body:
+            self._waiting[body["after"]] = request
+        else:
+            self._requests.append(request)
 
     def request_accepted(self, request_id: str) -> None:
         self._say(id=self._theirs(request_id), accepted=True)
@@ -55,7 +60,10 @@ class LineProtocol(Protocol):
             case TextDelta():
                 self._say(id=self._theirs(event.request_id), text=event.text)
             case Finished():
-                self._say(id=self._theirs(event.request_id), finished=event.reason)
+                name = self._theirs(event.request_id)
+                self._say(id=name, finished=event.reason)
+                if name in self._waiting:
+                    self._requests.append(self._waiting.pop(name))
             case Failed():
                 self._say(id=self._theirs(event.request_id), failed=event.error.code)
             case ModelsListed():

@@ -143,6 +143,15 @@ class TestAnswers:
                 house.say(peer, "a", end=True)
                 assert await peer.receive() == {"id": "a", "finished": "stop"}
 
+    async def test_the_end_of_one_request_may_start_the_next(self) -> None:
+        async with open_house() as house:
+            peer = house.connect()
+            await peer.start("a")
+            await peer.send(do="generate", id="b", after="a")
+            house.say(peer, "a", end=True)
+            assert await peer.receive() == {"id": "a", "finished": "stop"}
+            assert await peer.receive() == {"id": "b", "accepted": True}
+
 
 class TestCancelling:
     async def test_a_cancel_ends_its_request_only(self) -> None:
