@@ -65,6 +65,11 @@ class Exchange(Protocol):
         """Return the text that carries one message of `messages_to_send`."""
         return f"data: {message}\n\n"
 
+    @property
+    def wants_model_changes(self) -> bool:
+        """Whether a stream tells what happens to the models meanwhile."""
+        return False
+
     @abstractmethod
     def answer(self) -> str:
         """Return the whole answer as JSON text, once the request is finished."""

@@ -56,6 +56,11 @@ class ResponsesExchange(Exchange):
         return f"event: {name}\ndata: {message}\n\n"
 
     @property
+    def wants_model_changes(self) -> bool:
+        """Whether the body asks for the `tabagent.*` events."""
+        return self._response.tabagent_events
+
+    @property
     def _response(self) -> ResponseWriter:
         if self._writer is None:
             raise RuntimeError("there is no request")

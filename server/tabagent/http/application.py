@@ -1,0 +1,81 @@
+"""Puts the routes together into one ASGI application."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.routing import Route
+
+from tabagent.protocols.chat import ChatProtocol
+from tabagent.protocols.completions import CompletionsProtocol
+from tabagent.protocols.response_exchange import ResponsesExchange
+
+from .access import AccessMiddleware
+from .errors import exception_handlers
+from .generation import GenerationRoute
+from .models import ModelRoutes
+from .openapi import openapi
+from .page import page_routes
+from .status import StatusRoutes
+from .unsupported import unsupported_routes
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from starlette.routing import BaseRoute
+    from starlette.types import Lifespan
+
+    from tabagent.core.access import AccessPolicy
+    from tabagent.core.engine import Engine
+
+__all__ = ["build_app"]
+
+MAX_BODY_SIZE = 1024 * 1024
+"""Bytes of one request body, as many as of one message on a duplex connection."""
+
+KEEP_ALIVE_INTERVAL = 5.0
+"""Seconds of silence after which a stream sends a comment."""
+
+
+def build_app(
+    engine: Engine,
+    *,
+    access: AccessPolicy,
+    system_info: Callable[[], Mapping[str, Any]],
+    listener_routes: Sequence[BaseRoute] = (),
+    max_body_size: int = MAX_BODY_SIZE,
+    keep_alive_interval: float = KEEP_ALIVE_INTERVAL,
+    lifespan: Lifespan[Starlette] | None = None,
+) -> Starlette:
+    """Return the application that serves `engine` over HTTP.
+
+    :param access: Judges each HTTP request; listeners judge their upgrades themselves.
+    :param system_info: Gives the answer of `GET /v1/system`; it may block.
+    :param listener_routes: Routes of the listeners, which come before our own.
+    """
+    generation = partial(
+        GenerationRoute,
+        engine,
+        max_body_size=max_body_size,
+        keep_alive_interval=keep_alive_interval,
+    )
+    routes: list[BaseRoute] = [
+        *listener_routes,
+        Route("/v1/chat/completions", generation(ChatProtocol), methods=["POST"]),
+        Route("/v1/completions", generation(CompletionsProtocol), methods=["POST"]),
+        Route("/v1/responses", generation(ResponsesExchange), methods=["POST"]),
+        *ModelRoutes(engine, max_body_size).routes(),
+        *StatusRoutes(engine, system_info).routes(),
+        Route("/openapi.json", openapi),
+        *page_routes(),
+        *unsupported_routes(),
+    ]
+    return Starlette(
+        routes=routes,
+        middleware=[Middleware(AccessMiddleware, policy=access)],
+        exception_handlers=exception_handlers(),
+        lifespan=lifespan,
+    )
