@@ -277,10 +277,19 @@ class TestAdmission:
             async with engine.generate(ask()) as stream:
                 assert codes(await rest(stream)) == ["decode_failed"]
 
-    async def test_an_id_in_use_is_an_error_of_the_caller(self, backend: ScriptedBackend) -> None:
-        async with running(backend, FIRST) as engine, engine.generate(ask()):
+    async def test_an_id_in_use_is_an_error_of_the_caller(
+        self, backend: ScriptedBackend, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(backend, "cancel", backend.cancelled.append)
+        async with running(backend, FIRST) as engine:
+            async with engine.generate(ask()):
+                with pytest.raises(ValueError, match="in use"):
+                    await engine.generate(ask()).__aenter__()
             with pytest.raises(ValueError, match="in use"):
-                await engine.generate(ask()).__aenter__()
+                await engine.generate(ask()).__aenter__()  # left, and not ended yet
+            backend.emit("r", done())
+            async with engine.generate(ask()) as stream:
+                assert stream.refusal is None
 
 
 class TestModels:

@@ -251,7 +251,8 @@ class Engine:
 
     def _admit(self, stream: EventStream) -> None:
         request = stream.request
-        if request.request_id in self._open:
+        live = [self._open, *(model.requests for model in self._models.values())]
+        if any(request.request_id in requests for requests in live):
             raise ValueError(f"the request id {request.request_id!r} is in use")
         self._open[request.request_id] = stream
         stream.on_end = self.counters.add
