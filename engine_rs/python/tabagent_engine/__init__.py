@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from tabagent_engine._native import (
-    EngineError,
     GgufEngine,
     __version__,
     detect_hardware,
@@ -11,13 +10,17 @@ from tabagent_engine._native import (
     list_runtimes,
     render_template,
 )
+from tabagent_engine.errors import EngineError
+from tabagent_engine.handler import GGUFHandler, load_model
 
 __all__ = [
     "EngineError",
+    "GGUFHandler",
     "GgufEngine",
     "__version__",
     "detect_hardware",
     "inspect_gguf",
     "list_runtimes",
+    "load_model",
     "render_template",
 ]

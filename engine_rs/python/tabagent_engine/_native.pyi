@@ -1,4 +1,4 @@
-"""The compiled part of the engine. Every failure is an `EngineError` with a stable `code`."""
+"""The compiled part of the engine. Every failure is a `tabagent_engine.EngineError`."""
 
 from collections.abc import Mapping, Sequence
 from os import PathLike
@@ -7,7 +7,6 @@ from typing import Any, final
 from tabagent_engine.types import EngineInfo, Event, GgufSummary, Hardware, RuntimeCandidate
 
 __all__ = [
-    "EngineError",
     "GgufEngine",
     "__version__",
     "detect_hardware",
@@ -17,16 +16,6 @@ __all__ = [
 ]
 
 __version__: str
-
-class EngineError(Exception):
-    """A refusal or failure of the engine."""
-
-    @property
-    def code(self) -> str:
-        """The stable word for the cause, as in the public contract."""
-    @property
-    def param(self) -> str | None:
-        """The request field that is to blame, if one is."""
 
 @final
 class GgufEngine:
@@ -47,9 +36,10 @@ class GgufEngine:
     ) -> GgufEngine:
         """Load a model; blocks, with the GIL released.
 
-        `wake_fd` is the file number of one end of a `socket.socketpair()`; it is duplicated, so the
-        caller may close its own. One byte arrives at the other end when `drain` has something new;
-        no second one is sent before `drain` has been called. `runtime` is a path, an id or None.
+        `wake_fd` is the file number of one end of a `socket.socketpair()`; it is duplicated and
+        made non-blocking, so the caller may close its own. One byte arrives at the other end when
+        `drain` has something new; no second one is sent before `drain` has been called. `runtime`
+        is a path, an id or None.
         `ctx_size` is in tokens per request, `stall_timeout` in seconds.
         """
     @property
@@ -63,7 +53,7 @@ class GgufEngine:
         credit: int,
         messages: str | None = None,
         max_tokens: int | None = None,
-        stop: Sequence[str] = (),
+        stop: Sequence[str] = ...,
         logprobs: int | None = None,
         principal: str = "",
         temperature: float | None = None,
@@ -99,7 +89,11 @@ class GgufEngine:
         """Cancel what runs and join the decode thread, with the GIL released; repeatable."""
 
 def inspect_gguf(path: str | PathLike[str]) -> GgufSummary:
-    """Judge a GGUF header without loading anything."""
+    """Judge a GGUF header without loading anything.
+
+    Raises EngineError (`model_not_found`, `gguf_invalid`, `model_load_failed`); a well-formed file
+    that cannot be run is no error here but has a `problem`.
+    """
 
 def detect_hardware() -> Hardware:
     """What this machine offers to an engine."""

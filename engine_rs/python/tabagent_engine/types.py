@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, TypeAlias, TypedDict
+from typing import Literal, TypeAlias, TypedDict
 
 FinishReason: TypeAlias = Literal["stop", "length", "cancelled"]
 
@@ -83,12 +83,13 @@ class Hardware(TypedDict):
 class RuntimeCandidate(TypedDict):
     """One runtime folder with one CPU module, judged.
 
-    Candidates come best first; at most one is `chosen`. `score` is 0 when it is not `allowed`;
-    `reason` says why, or why not.
+    Candidates come best first; at most one is `chosen`. `path` is the libllama file, `module` the
+    CPU module's unless that is linked in. `score` is 0 when it is not `allowed`; `reason` says why.
     """
 
     id: str
     path: str
+    module: str | None
     variant: str
     version: str
     allowed: bool
@@ -97,5 +98,36 @@ class RuntimeCandidate(TypedDict):
     reason: str
 
 
-GgufSummary: TypeAlias = dict[str, Any]
-"""The judged header of a GGUF file."""
+class TensorTotal(TypedDict):
+    """All tensors of one type; `bytes` is 0 for a type the engine does not know."""
+
+    name: str
+    tensors: int
+    bytes: int
+
+
+class GgufSummary(TypedDict):
+    """The judged header of a GGUF file.
+
+    `problem` says why this engine cannot run the file, or is None. Sizes are 0 where the file is
+    refused. In `metadata` an array appears as its items if these are integers and few, else as its
+    item type and length, e.g. `string[32000]`.
+    """
+
+    version: int
+    file_bytes: int
+    architecture: str
+    name: str | None
+    tensor_types: list[TensorTotal]
+    tensor_count: int
+    parameters: int
+    weight_bytes: int
+    context_length: int
+    embedding_length: int
+    block_count: int
+    head_count: int
+    head_count_kv: int
+    kv_bytes_per_token: int
+    vocab_size: int
+    problem: str | None
+    metadata: dict[str, str | int | float | bool | list[int]]

@@ -84,6 +84,12 @@ impl Runtime {
         Ok(runtime)
     }
 
+    /// The runtime of this process, if one has been opened.
+    #[must_use]
+    pub fn opened() -> Option<Arc<Self>> {
+        OPENED.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     fn open_files(spec: RuntimeSpec, files: Files) -> Result<Self> {
         silence_backtraces();
         let libraries = Libraries::open(&files.0)?;

