@@ -45,17 +45,19 @@ fn a_prompt_can_be_cancelled_while_it_is_being_read() {
 
 #[test]
 fn an_aborted_decode_is_done_again_for_the_others() {
-    let mut rig = Rig::new(&script());
+    let mut rig = Rig::new(&script().context_length(2048));
     rig.submit(1, Request { credit: 2, ..request("count") });
+    rig.submit(2, Request { credit: 3, ..request("run") });
     rig.wait_for_tokens(1, 2);
+    rig.wait_for_tokens(2, 3);
     rig.control.hold();
-    rig.ask(2, "run");
+    rig.ask(3, &"x".repeat(1000));
     rig.control.wait_until_held();
-    rig.ask(3, "Hi");
     rig.engine.grant(1, 100);
+    rig.engine.grant(2, 100);
     rig.control.step();
     rig.control.wait_until_held();
-    // Now one decode holds a token of each answer and the prompt of the third.
+    // The decode that waits now holds a token of each answer and a part of the prompt.
     rig.engine.cancel(3);
     assert_eq!(rig.outcome(3).reason(), FinishReason::Cancelled);
     rig.control.release();
