@@ -111,12 +111,21 @@ class Client:
 
     @asynccontextmanager
     async def stream(
-        self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        headers: dict[str, str] | None = None,
+        *,
+        whole: bool = True,
     ) -> AsyncIterator[Answer]:
-        """Send a request; its answer arrives inside the block, which waits for the end of it."""
+        """Send a request; its answer arrives inside the block, which waits for the end of it.
+
+        A body that is not `whole` has more to come.
+        """
         answer = Answer()
         content = body if isinstance(body, bytes) else json.dumps(body).encode()
-        unsent = [{"type": "http.request", "body": content}]
+        unsent = [{"type": "http.request", "body": content, "more_body": not whole}]
         shown = HOST | {"content-type": "application/json"} | (headers or {})
         scope = {
             "type": "http",

@@ -150,6 +150,14 @@ async def test_a_client_that_leaves_cancels_its_request(
     assert not answer.finished
 
 
+async def test_a_client_that_leaves_before_its_body_is_whole_asks_for_nothing(
+    client: Client, backend: ScriptedBackend
+) -> None:
+    async with client.stream("POST", CHAT, b"{", whole=False) as answer:
+        answer.leave()
+    assert (answer.status, backend.submitted) == (0, [])
+
+
 async def test_what_has_been_sent_gives_its_credit_back(
     client: Client, backend: ScriptedBackend
 ) -> None:

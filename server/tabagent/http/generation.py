@@ -76,14 +76,15 @@ class GenerationRoute:
 
 async def _collect(exchange: Exchange, events: EventStream, receive: Receive) -> bool:
     """Feed all events to the exchange; return whether the client is still there at the end."""
+    finished = False
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(_cancel_when_gone, receive, tasks.cancel_scope)
         async for batch in events:
             for event in batch:
                 exchange.send_event(event)
+        finished = True
         tasks.cancel_scope.cancel()
-        return True
-    return False
+    return finished
 
 
 async def _cancel_when_gone(receive: Receive, scope: CancelScope) -> None:
