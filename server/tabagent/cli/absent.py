@@ -1,0 +1,44 @@
+"""Commands of the public contract whose part is not there yet: each says so and exits with 2."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import click
+
+from tabagent.core.errors import RequestError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["bench", "cache", "host", "origins", "refusing", "stop"]
+
+ANY_ARGUMENTS: Final = {"ignore_unknown_options": True, "allow_extra_args": True}
+
+
+def refusing(group: str, name: str) -> click.Command:
+    """Return a command that is not supported."""
+    full = f"{group} {name}".strip()
+    return click.Command(
+        name, callback=_refusal(full), context_settings=ANY_ARGUMENTS, help="Not supported yet."
+    )
+
+
+def _refusal(command: str) -> Callable[[], None]:
+    def refuse() -> None:
+        raise RequestError("not_supported", f"`tabagent {command}` is not supported yet")
+
+    return refuse
+
+
+def _group(name: str, text: str, *commands: str) -> click.Group:
+    return click.Group(name, help=text, commands=[refusing(name, command) for command in commands])
+
+
+bench = refusing("", "bench")
+stop = refusing("", "stop")
+cache = _group("cache", "Caches on disk.", "clear")
+host = _group("host", "The native host of browsers.", "install", "uninstall", "status")
+origins = _group(
+    "origins", "Approved origins; see serve --allow-origin.", "list", "approve", "revoke"
+)

@@ -1,0 +1,122 @@
+"""Talks to the running server, as any local program may."""
+
+from __future__ import annotations
+
+import http.client
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import msgspec
+
+from tabagent.core.errors import HTTP_STATUS, BackendError, TabagentError, error_from_code
+from tabagent.credentials import client_token
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from tabagent.config import Config, Paths
+
+__all__ = ["ServerClient", "find_server"]
+
+CONNECT_TIMEOUT = 2.0
+STATUSES = {"ok", "loading"}
+
+
+def find_server(config: Config, paths: Paths, url: str | None = None) -> ServerClient | None:
+    """Return a client of the server at `url`, by default where `serve` would listen.
+
+    None means that nobody answers there; an explicit `url` must answer.
+
+    :raises BackendError: `upstream_failed` when `url` does not lead to a TabAgent.
+    """
+    host = config.host or "127.0.0.1"
+    default = f"http://[{host}]:{config.port}" if ":" in host else f"http://{host}:{config.port}"
+    client = ServerClient(url or default, client_token(config, paths))
+    try:
+        if client.health() in STATUSES:
+            return client
+    except (OSError, http.client.HTTPException, TabagentError):
+        pass
+    if url is not None:
+        raise BackendError("upstream_failed", f"there is no TabAgent at {url}")
+    return None
+
+
+class ServerClient:
+    """A server's routes; each call has a connection of its own."""
+
+    def __init__(self, url: str, token: str | None) -> None:
+        self.url = url.rstrip("/")
+        parts = urlsplit(self.url)
+        self._host, self._port = parts.hostname or "127.0.0.1", parts.port or 80
+        self._headers = {"Content-Type": "application/json"}
+        if token is not None:
+            self._headers["Authorization"] = f"Bearer {token}"
+
+    def health(self) -> str:
+        """Return `ok` or `loading`."""
+        with self._response("GET", "/health", None) as response:
+            return str(_object(response.read()).get("status"))
+
+    def get(self, path: str) -> Any:
+        """Return what a route answers.
+
+        :raises TabagentError: with the code of the server's error.
+        """
+        with self._response("GET", path, None) as response:
+            _raise_for_status(response)
+            return _object(response.read())
+
+    def stream_chat(
+        self, model: str | None, messages: Sequence[Mapping[str, str]], settings: Mapping[str, Any]
+    ) -> Iterator[str]:
+        """Yield an answer piece by piece; closing the iterator cancels it.
+
+        :raises TabagentError: with the code of the server's error.
+        """
+        body = {"messages": messages, "stream": True, **settings}
+        if model is not None:
+            body["model"] = model
+        with self._response("POST", "/v1/chat/completions", body) as response:
+            _raise_for_status(response)
+            while line := response.readline():
+                field, _, data = line.strip().partition(b": ")
+                if field != b"data" or data == b"[DONE]":
+                    continue
+                chunk = _object(data)
+                if "error" in chunk:
+                    raise _error(chunk)
+                for choice in chunk.get("choices", ()):
+                    yield choice["delta"].get("content") or ""
+
+    @contextmanager
+    def _response(self, method: str, path: str, body: Any) -> Iterator[http.client.HTTPResponse]:
+        connection = http.client.HTTPConnection(self._host, self._port, timeout=CONNECT_TIMEOUT)
+        try:
+            connection.connect()
+            connection.sock.settimeout(None)  # a model may take long to answer
+            data = None if body is None else msgspec.json.encode(body)
+            connection.request(method, path, data, self._headers)
+            yield connection.getresponse()
+        finally:
+            connection.close()
+
+
+def _raise_for_status(response: http.client.HTTPResponse) -> None:
+    if response.status >= 400:
+        raise _error(_object(response.read()))
+
+
+def _error(body: dict[str, Any]) -> TabagentError:
+    error = body.get("error")
+    if not isinstance(error, dict) or error.get("code") not in HTTP_STATUS:
+        return BackendError("upstream_failed", f"the server answered {body}")
+    return error_from_code(error["code"], str(error.get("message")))
+
+
+def _object(data: bytes) -> dict[str, Any]:
+    try:
+        return msgspec.json.decode(data, type=dict[str, Any])
+    except msgspec.DecodeError:
+        raise BackendError("upstream_failed", "the server's answer is not understood") from None

@@ -1,0 +1,82 @@
+"""`tabagent doctor`: what this machine can run, and why."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import click
+
+from tabagent.config import Paths, load_config
+
+from .output import as_json, pairs, show_json, size, table
+
+__all__ = ["doctor"]
+
+
+@click.command()
+@as_json
+@click.option("--runtime", metavar="PATH|ID", help="Judge this runtime only.")
+def doctor(as_json: bool, runtime: str | None) -> None:
+    """Show the hardware, every runtime considered, the one chosen and why."""
+    from tabagent.app import backend_config
+    from tabagent.registry import Registry
+    from tabagent.system import system_info
+
+    paths = Paths.locate(os.environ)
+    config = load_config({"runtime": runtime}, os.environ, paths.config_file)
+    found = system_info(Registry(), backend_config(config))
+    if as_json:
+        show_json(found)
+    else:
+        _show(found, paths)
+
+
+def _show(found: dict[str, Any], paths: Paths) -> None:
+    cpu, memory, chosen = found["cpu"], found["memory"], found["runtime"]
+    processor = f"{cpu['name']}, {cpu['cores']} cores, {cpu['threads']} threads" if cpu else "?"
+    pairs(
+        [
+            ("TabAgent", found["version"]),
+            ("processor", processor),
+            (
+                "memory",
+                f"{size(memory['available'])} of {size(memory['total'])}" if memory else "?",
+            ),
+            ("GPUs", ", ".join(found["gpus"]) or "none"),
+            ("runtime", _runtime(chosen) if chosen else "none: see the reasons below"),
+            ("settings", str(paths.config_file)),
+            ("models", str(paths.models)),
+        ]
+    )
+    click.echo()
+    table(
+        ("", "runtime", "variant", "version", "score", "reason"),
+        [
+            (
+                "→" if chosen and each["path"] == chosen["path"] else "",
+                each["id"],
+                each["variant"],
+                each["version"],
+                str(each["score"]) if each["allowed"] else "refused",
+                each["reason"],
+            )
+            for each in found["candidates"]
+        ],
+        "no runtime was found; `tabagent runtime install` fetches one",
+    )
+    click.echo()
+    plugins = [("backend", each) for each in found["backends"]]
+    plugins += [("transport", each) for each in found["transports"]]
+    table(
+        ("plugin", "name", "works", "reason"),
+        [
+            (kind, each["name"], "yes" if each["works"] else "no", each["reason"])
+            for kind, each in plugins
+        ],
+        "no plugins are installed",
+    )
+
+
+def _runtime(chosen: dict[str, Any]) -> str:
+    return f"{chosen['id']} {chosen['version']}, {chosen['variant']}: {chosen['reason']}"

@@ -1,0 +1,74 @@
+"""How commands show what they found: a table for people, JSON for programs."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+import msgspec
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rich.table import Table
+
+__all__ = ["as_json", "pairs", "server_url", "show_json", "size", "table"]
+
+PIPE_WIDTH: Final = 1000
+
+as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+server_url = click.option("--url", metavar="URL", help="By default where serve would listen.")
+
+
+def show_json(value: Any) -> None:
+    """Print a value as indented JSON."""
+    click.echo(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())
+
+
+def table(columns: Sequence[str], rows: Sequence[Sequence[str]], empty: str) -> None:
+    """Print rows under their columns, or say that there are none."""
+    from rich.table import Table
+    from rich.text import Text
+
+    if not rows:
+        click.echo(empty)
+        return
+    grid = Table(box=None, pad_edge=False, header_style="dim")
+    for column in columns:
+        grid.add_column(column, overflow="fold")
+    for row in rows:
+        grid.add_row(*map(Text, row))
+    _print(grid)
+
+
+def pairs(values: Sequence[tuple[str, str]]) -> None:
+    """Print names and values, one per line."""
+    from rich.table import Table
+    from rich.text import Text
+
+    grid = Table.grid(padding=(0, 2))
+    for name, value in values:
+        grid.add_row(Text(name, style="bold"), Text(value))
+    _print(grid)
+
+
+def _print(grid: Table) -> None:
+    from rich.console import Console
+
+    # Lines are wrapped for people only: what reads a pipe splits them itself.
+    Console(highlight=False, width=None if sys.stdout.isatty() else PIPE_WIDTH).print(grid)
+
+
+def size(count: int | None) -> str:
+    """Return a number of bytes for people."""
+    if count is None:
+        return "unknown"
+    amount = float(count)
+    for unit in ("B", "KiB", "MiB"):
+        if amount < 1024:
+            return f"{amount:.0f} {unit}" if unit == "B" else f"{amount:.1f} {unit}"
+        amount /= 1024
+    return f"{amount:.1f} GiB"

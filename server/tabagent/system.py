@@ -1,0 +1,74 @@
+"""What this machine can run, and why: the answer of `doctor` and of `GET /v1/system`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from . import __version__
+
+if TYPE_CHECKING:
+    from .core.backend import BackendConfig
+    from .registry import Registry
+
+__all__ = ["system_info"]
+
+
+def system_info(registry: Registry, config: BackendConfig) -> dict[str, Any]:
+    """Look at the machine, the runtimes and the plugins; blocks for some tens of milliseconds."""
+    return {
+        "version": __version__,
+        **_machine(),
+        **_runtimes(config.runtime),
+        "backends": _backends(registry, config),
+        "transports": _transports(registry),
+    }
+
+
+def _machine() -> dict[str, Any]:
+    try:
+        from tabagent_engine import detect_hardware
+    except ImportError:
+        return {"cpu": None, "memory": None, "gpus": []}
+    hardware = detect_hardware()
+    return {"cpu": hardware["cpu"], "memory": hardware["memory"], "gpus": hardware["gpus"]}
+
+
+def _runtimes(runtime: str | None) -> dict[str, Any]:
+    try:
+        from tabagent_engine import EngineError, list_runtimes
+    except ImportError:
+        return {"runtime": None, "candidates": []}
+    try:
+        found = list_runtimes(runtime)
+    except EngineError as error:
+        refused = {"id": runtime, "path": runtime, "allowed": False, "score": 0}
+        return {"runtime": None, "candidates": [{**refused, "reason": str(error)}]}
+    shown = ("id", "path", "variant", "version", "allowed", "score", "reason")
+    candidates = [{key: dict(each)[key] for key in shown} for each in found]
+    chosen = next((dict(each) for each in found if each["chosen"]), None)
+    if chosen is not None:
+        chosen = {key: chosen[key] for key in ("id", "path", "variant", "version", "reason")}
+    return {"runtime": chosen, "candidates": candidates}
+
+
+def _backends(registry: Registry, config: BackendConfig) -> list[dict[str, Any]]:
+    reports = [
+        {
+            "name": name,
+            "installed": health.installed,
+            "version": health.version,
+            "works": health.works,
+            "reason": health.reason,
+        }
+        for name, backend in registry.backends().items()
+        for health in [backend.health(config)]
+    ]
+    absent = {"installed": False, "version": None, "works": False}
+    broken = registry.broken("tabagent.backends")
+    return reports + [{"name": each.name, **absent, "reason": each.reason} for each in broken]
+
+
+def _transports(registry: Registry) -> list[dict[str, Any]]:
+    working = [{"name": name, "works": True, "reason": ""} for name in registry.listeners()]
+    broken = registry.broken("tabagent.transports")
+    return working + [{"name": each.name, "works": False, "reason": each.reason} for each in broken]
