@@ -97,7 +97,8 @@ class ResponseWriter:
 
     def send_event(self, event: Event) -> None:
         """Take one event of the request."""
-        self.open()
+        if not self.opened:
+            self.open()
         if isinstance(event, TextDelta):
             self._write_delta(event)
         elif isinstance(event, Started):

@@ -14,6 +14,7 @@ from tabagent.core.events import (
     Failed,
     ModelsListed,
     ModelStateChanged,
+    TextDelta,
 )
 from tabagent.core.protocol import Protocol
 from tabagent.core.requests import CancelRequest, ListModels, LoadModel, UnloadModel
@@ -116,7 +117,9 @@ class ResponsesProtocol(Protocol):
 
     def send_event(self, event: Event) -> None:
         """Take one event of a request that this protocol handed out, or of a model."""
-        if isinstance(event, ModelStateChanged):
+        if isinstance(event, TextDelta):  # first, for there are thousands a second
+            self._running[event.request_id].writer.send_event(event)
+        elif isinstance(event, ModelStateChanged):
             self._tell_model_state(event)
         elif not isinstance(event, DownloadProgress):
             if event.request_id in self._commands:

@@ -1,0 +1,126 @@
+"""The chat page in a real browser, against a real server."""
+
+from __future__ import annotations
+
+import socket
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+import anyio
+import anyio.lowlevel
+import pytest
+import uvicorn
+from tabagent.core.access import AccessPolicy
+from tabagent.core.errors import BackendError
+from tabagent.core.events import (
+    Failed,
+    Finished,
+    FinishReason,
+    Started,
+    TextDelta,
+    Timings,
+    Usage,
+)
+from tabagent.http import build_app
+
+from tests.http.browser import CHROMIUM, Page, open_page
+from tests.http.conftest import submitted
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    from tabagent.core.engine import Engine
+    from tabagent.testing import ScriptedBackend
+
+pytestmark = [
+    pytest.mark.anyio,
+    pytest.mark.browser,
+    pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium"),
+]
+
+STATUS = "document.getElementById('status').textContent"
+SHOWN = "[...document.querySelectorAll('.message')].map((message) => message.textContent)"
+
+
+@asynccontextmanager
+async def served(engine: Engine, access: AccessPolicy) -> AsyncIterator[str]:
+    """Serve over a real socket; gives the address of the page."""
+    app = build_app(engine, access=access, system_info=dict)
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        server = uvicorn.Server(uvicorn.Config(app, log_level="warning", ws="none"))
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(server.serve, [listening])
+            yield f"http://127.0.0.1:{listening.getsockname()[1]}/"
+            server.should_exit = True
+
+
+@pytest.fixture
+async def page(engine: Engine, tmp_path: Path) -> AsyncIterator[Page]:
+    async with (
+        served(engine, AccessPolicy()) as url,
+        open_page(url, tmp_path) as page,
+    ):
+        await page.until(f"{STATUS} === 'Ready'")
+        yield page
+
+
+async def ask(page: Page, text: str) -> None:
+    await page.type(text)
+    await page.press("Enter", 13, "\r")
+
+
+async def test_a_question_is_answered_piece_by_piece(page: Page, backend: ScriptedBackend) -> None:
+    await ask(page, "Who are <b>you</b>?")
+    id_ = await submitted(backend)
+    backend.emit(id_, Started(id_, "m", 5), TextDelta(id_, "I am ", (1,)))
+    await page.until(f"{SHOWN}[1] === 'I am '")
+    assert await page.evaluate(SHOWN) == ["Who are <b>you</b>?", "I am "]
+    end = Finished(id_, FinishReason.STOP, Usage(5, 2), Timings(0, 1, 100))
+    backend.emit(id_, TextDelta(id_, "<i>here</i>.", (2,)), end)
+    await page.until(f"{STATUS} === 'm · 2 tokens · 20.0 tokens/s'")
+    assert (await page.evaluate(SHOWN))[1] == "I am <i>here</i>."
+
+
+async def test_the_next_question_comes_with_the_conversation(
+    page: Page, backend: ScriptedBackend
+) -> None:
+    await ask(page, "one")
+    id_ = await submitted(backend)
+    backend.emit(id_, Started(id_, "m", 5), TextDelta(id_, "two", (1,)))
+    backend.emit(id_, Finished(id_, FinishReason.STOP))
+    await page.until(f"/tokens/.test({STATUS})")
+    await ask(page, "three")
+    messages = backend.running[await submitted(backend, 2)].request.messages
+    assert messages is not None
+    said = [(message.role, message.content) for message in messages]
+    assert said == [("user", "one"), ("assistant", "two"), ("user", "three")]
+
+
+async def test_escape_stops_the_answer(page: Page, backend: ScriptedBackend) -> None:
+    await ask(page, "hi")
+    id_ = await submitted(backend)
+    backend.emit(id_, Started(id_, "m", 5), TextDelta(id_, "half", (1,)))
+    await page.until(f"{SHOWN}[1] === 'half'")
+    await page.press("Escape", 27)
+    await page.until(f"{STATUS} === 'Stopped'")
+    with anyio.fail_after(10):
+        while backend.cancelled != [id_]:
+            await anyio.lowlevel.checkpoint()
+
+
+async def test_a_failure_is_shown(page: Page, backend: ScriptedBackend) -> None:
+    await ask(page, "hi")
+    id_ = await submitted(backend)
+    backend.emit(id_, Failed(id_, BackendError("decode_failed", "out of luck")))
+    await page.until(f"{STATUS} === 'Failed'")
+    assert await page.evaluate(SHOWN) == ["hi", "out of luck"]
+
+
+async def test_the_token_is_asked_for_where_one_is_needed(engine: Engine, tmp_path: Path) -> None:
+    access = AccessPolicy(token="secret", require_token=True)
+    async with served(engine, access) as url, open_page(url, tmp_path) as page:
+        await page.until("!document.getElementById('token-form').hidden")
+        await page.type("secret")
+        await page.press("Enter", 13, "\r")
+        await page.until(f"{STATUS} === 'Ready'")
