@@ -30,6 +30,8 @@ class Reader:
     def __init__(self, path: Path, **options: Any) -> None:
         self.wakeups, engine_end = socket.socketpair()
         with engine_end:
+            # One thread: on a busy machine, threads that wait for each other crawl.
+            options = {"threads": 1, **options}
             self.engine = GgufEngine.open(path, wake_fd=engine_end.fileno(), **options)
         self.wakeups.setblocking(False)
         self.selector = selectors.DefaultSelector()
@@ -260,7 +262,7 @@ def test_the_model_describes_itself(reader: Reader) -> None:
     assert info["name"] == "chain"
     assert info["context_length"] == info["trained_context"] == 2048
     assert info["parallel"] == 4
-    assert info["threads"] >= 1
+    assert info["threads"] == 1
     assert info["has_chat_template"]
     assert info["runtime"]
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 ANSWER_ONCE = """
 import json, sys
 from tabagent_engine import GGUFHandler
-with GGUFHandler(sys.argv[1], sys.argv[2]) as handler:
+with GGUFHandler(sys.argv[1], sys.argv[2], threads=1) as handler:
     print(json.dumps([handler.generate("Hello!", temperature=0), handler.tokenize("Hello!")]))
 """
 
@@ -47,7 +47,8 @@ def run_python(script: str, *arguments: str) -> str:
 
 @pytest.fixture
 def handler(chain_model: ChainModel) -> Iterator[GGUFHandler]:
-    with GGUFHandler(None, chain_model.path) as handler:
+    # One thread: on a busy machine, threads that wait for each other crawl.
+    with GGUFHandler(None, chain_model.path, threads=1) as handler:
         yield handler
 
 
@@ -123,7 +124,7 @@ def test_unloading_ends_streams_and_refuses_requests(chain_model: ChainModel) ->
 
 
 def test_unloading_wakes_threads_that_wait(long_chain_model: ChainModel) -> None:
-    handler = load_model(long_chain_model.path)
+    handler = GGUFHandler(None, long_chain_model.path, threads=1)
     with ThreadPoolExecutor(3) as pool:
         streams = [handler.stream("Count!", max_tokens=None, temperature=0) for _ in range(3)]
         begun = next(streams[0])
