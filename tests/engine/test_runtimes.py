@@ -82,6 +82,7 @@ def test_an_id_and_a_folder_both_narrow_the_choice(
     (installed,) = runtimes.runtimes_folder().iterdir()
     by_folder = list_runtimes(str(installed))
     assert {candidate["id"] for candidate in by_folder} == {"path"}
+    assert installed.name.endswith(by_folder[0]["version"])
     assert {Path(candidate["path"]).name for candidate in by_folder} == {
         Path(candidate["path"]).name for candidate in list_runtimes(installed.name)
     }
@@ -131,6 +132,55 @@ def test_a_second_installation_needs_neither_npm_nor_the_network(
     folder = runtimes.install(told.append)
     assert folder.is_dir()
     assert told == [f"{folder.name} is installed already"]
+
+
+@pytest.mark.parametrize(
+    ("system", "machine", "package"),
+    [
+        ("linux", "x86_64", "linux-x64"),
+        ("linux", "aarch64", "linux-arm64"),
+        ("darwin", "arm64", "mac-arm64-metal"),
+        ("darwin", "x86_64", "mac-x64"),
+        ("win32", "AMD64", "win-x64"),
+        ("win32", "ARM64", "win-arm64"),
+    ],
+)
+def test_each_platform_has_its_package(
+    home: Path, monkeypatch: pytest.MonkeyPatch, system: str, machine: str, package: str
+) -> None:
+    monkeypatch.setattr(sys, "platform", system)
+    monkeypatch.setattr(platform, "machine", lambda: machine)
+    monkeypatch.setattr(platform, "libc_ver", lambda: ("glibc", "2.36"))
+    monkeypatch.setattr(shutil, "which", lambda _: None)
+    version = json.loads((runtimes.PACKAGES / package / "package.json").read_bytes())[
+        "dependencies"
+    ][f"@node-llama-cpp/{package}"]
+    folder = runtimes.runtimes_folder() / f"npm-{package}-{version}"
+    folder.mkdir(parents=True)
+    assert runtimes.install() == folder
+
+
+@pytest.mark.parametrize(
+    ("machine", "library", "reason"),
+    [
+        ("riscv64", ("glibc", "2.36"), "npm has no runtime"),
+        ("x86_64", ("glibc", "2.31"), "needs glibc"),
+        ("x86_64", ("", ""), "needs glibc"),
+    ],
+)
+def test_a_machine_that_no_package_is_for_is_told_so(
+    home: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    machine: str,
+    library: tuple[str, str],
+    reason: str,
+) -> None:
+    monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.setattr(platform, "machine", lambda: machine)
+    monkeypatch.setattr(platform, "libc_ver", lambda: library)
+    with pytest.raises(EngineError, match=reason) as refusal:
+        runtimes.install()
+    assert refusal.value.code == "library_not_found"
 
 
 def test_without_npm_the_message_says_how_to_get_it(

@@ -7,6 +7,7 @@ module, and nothing here is ever imported or loaded.
 from __future__ import annotations
 
 import importlib.metadata
+import json
 import os
 import platform
 import shutil
@@ -60,7 +61,7 @@ def folders(runtime: str | None = None) -> list[Folder]:
         raise EngineError("library_not_found", message)
     beside = [place.parent / "bin"] if place.name == "lib" else []
     inside = [place / "lib", place / "bin", *sorted(place.glob("bins/*"))]
-    return [("path", "explicit", [place, *beside, *inside], "unknown")]
+    return [("path", "explicit", [place, *beside, *inside], _version(place))]
 
 
 def path(runtime: str | None = None) -> Path:
@@ -117,6 +118,14 @@ def install(progress: Callable[[str], None] | None = None, *, package: Path | No
     return target
 
 
+def _version(place: Path) -> str:
+    """The version that an npm package states of itself."""
+    try:
+        return str(json.loads((place / "package.json").read_bytes())["version"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return "unknown"
+
+
 def _platform() -> str | None:
     machine = {"x86_64": "x64", "amd64": "x64", "aarch64": "arm64", "arm64": "arm64"}
     architecture = machine.get(platform.machine().lower())
@@ -136,14 +145,12 @@ def _package() -> Path:
         library, version = platform.libc_ver()
         if library != "glibc" or tuple(map(int, version.split(".")[:2])) < MINIMUM_GLIBC:
             wanted = ".".join(map(str, MINIMUM_GLIBC))
-            message = f"the npm runtime needs glibc {wanted}, this is {library} {version}"
+            message = f"the npm runtime needs glibc {wanted}, this is {library or 'another C library'} {version}"
             raise EngineError("library_not_found", message)
     return package
 
 
 def _pinned(package: Path) -> tuple[str, str]:
-    import json
-
     dependencies: dict[str, str] = json.loads((package / "package.json").read_bytes())[
         "dependencies"
     ]
