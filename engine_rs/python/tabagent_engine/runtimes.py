@@ -145,7 +145,8 @@ def _package() -> Path:
         library, version = platform.libc_ver()
         if library != "glibc" or tuple(map(int, version.split(".")[:2])) < MINIMUM_GLIBC:
             wanted = ".".join(map(str, MINIMUM_GLIBC))
-            message = f"the npm runtime needs glibc {wanted}, this is {library or 'another C library'} {version}"
+            found = f"{library or 'another C library'} {version}".strip()
+            message = f"the npm runtime needs glibc {wanted}, this is {found}"
             raise EngineError("library_not_found", message)
     return package
 
