@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from tabagent.core.backend import BackendConfig
 from tabagent.testing import BackendContract, BackendSubject
 from tabagent_backends.echo import EchoBackend
 from tabagent_backends.gguf import GgufBackend
@@ -11,7 +12,7 @@ from tests.gguf_fixtures import numbered_pieces, write_chain
 
 
 class TestBackends(BackendContract):
-    @pytest.fixture(params=["echo"])
+    @pytest.fixture(params=["echo", "gguf"])
     def subject(
         self, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
     ) -> BackendSubject:
@@ -20,4 +21,5 @@ class TestBackends(BackendContract):
             return BackendSubject(EchoBackend, "echo:demo", words)
         path = tmp_path_factory.mktemp("contract") / "chain.gguf"
         write_chain(path, numbered_pieces(60))
-        return BackendSubject(GgufBackend, str(path), "Count!")
+        # One thread: waiting for another one costs more than a model of this size computes.
+        return BackendSubject(GgufBackend, str(path), "Count!", BackendConfig(threads=1))

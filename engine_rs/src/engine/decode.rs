@@ -80,12 +80,14 @@ pub(super) struct DecodeLoop {
 /// The decode thread. Whatever happens in it, every request ends and the process lives on.
 pub(super) fn run(decode_loop: DecodeLoop) {
     let (inbox, outbox) = (Arc::clone(&decode_loop.inbox), Arc::clone(&decode_loop.outbox));
-    let error = match catch_unwind(AssertUnwindSafe(|| decode_loop.run())) {
-        Ok(()) => EngineError::ShuttingDown,
-        Err(_) => EngineError::DecodeFailed("the decode thread failed; the model must be loaded again".into()),
+    let outcome = catch_unwind(AssertUnwindSafe(|| decode_loop.run()));
+    let error = EngineError::DecodeFailed("the decode thread failed; the model must be loaded again".into());
+    let end = |id| match outcome {
+        Ok(()) => cancelled(id, 0),
+        Err(_) => Event::Failed { id, error: error.clone() },
     };
     let left = inbox.abandon();
-    outbox.write(|queue| left.into_iter().for_each(|id| queue.push(Event::Failed { id, error: error.clone() })));
+    outbox.write(|queue| left.into_iter().for_each(|id| queue.push(end(id))));
 }
 
 impl DecodeLoop {

@@ -125,9 +125,6 @@ impl GgufEngine {
     fn check(&self, request: &Request) -> Result<()> {
         let refuse = |param: &'static str, message: String| Err(EngineError::InvalidParameter { param, message });
         request.sampling.validate(self.info.vocab_size)?;
-        if request.max_tokens == Some(0) {
-            return refuse("max_tokens", "max_tokens must be at least 1".into());
-        }
         if request.logprobs.is_some_and(|count| count > MAX_LOGPROBS) {
             return refuse("logprobs", format!("at most {MAX_LOGPROBS} alternatives per token"));
         }
@@ -174,8 +171,7 @@ impl GgufEngine {
         self.writer.render(messages)
     }
 
-    /// Ends all requests, the running ones as cancelled and the others with `shutting_down`, and joins the threads.
-    /// Their last events can still be drained. Repeatable.
+    /// Ends all requests as cancelled and joins the threads. Their last events can still be drained. Repeatable.
     pub fn close(&self) {
         self.inbox.close();
         let workers = self.workers.lock().unwrap_or_else(PoisonError::into_inner).take();

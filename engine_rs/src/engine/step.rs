@@ -109,10 +109,12 @@ impl DecodeLoop {
                     self.outbox.write(|queue| queue.push(Event::PromptProgress { id, done, total }));
                 }
             }
-            if let Some(output) = entry.output {
-                let chosen = choose(active, &self.context, &self.facts, output, &mut self.piece, now);
-                active.ended = chosen.transpose();
-            }
+            let Some(output) = entry.output else { continue };
+            active.ended = if active.sequence.wants_tokens() {
+                choose(active, &self.context, &self.facts, output, &mut self.piece, now).transpose()
+            } else {
+                Some(Ok(FinishReason::Length))
+            };
         }
     }
 

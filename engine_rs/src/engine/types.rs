@@ -79,7 +79,7 @@ pub enum Prompt {
 pub struct Request {
     /// What the model continues.
     pub prompt: Prompt,
-    /// Most tokens to produce; `None`: to the end of the context.
+    /// Most tokens to produce; `None`: to the end of the context, 0: the prompt is read only.
     pub max_tokens: Option<u32>,
     /// Strings that end the answer; none of them is part of it.
     pub stop: Vec<String>,

@@ -16,7 +16,7 @@ pub struct SequenceParams {
     pub prompt: Vec<i32>,
     /// Of these, tokens whose cells are already in the cache; fewer than the prompt has.
     pub cached: usize,
-    /// Most tokens to produce, at least one; already cut to the end of the context.
+    /// Most tokens to produce, already cut to the end of the context; 0 reads the prompt only.
     pub max_tokens: u32,
     /// Strings that end the answer.
     pub stop: Vec<String>,
@@ -117,6 +117,12 @@ impl Sequence {
         self.produced > 0
     }
 
+    /// Whether another token may be produced.
+    #[must_use]
+    pub fn wants_tokens(&self) -> bool {
+        self.produced < self.max_tokens
+    }
+
     /// Tokens of the prompt.
     #[must_use]
     pub fn prompt_len(&self) -> usize {
@@ -150,7 +156,7 @@ impl Sequence {
         if self.stops.push(&self.whole, &mut self.unsent.text) {
             return Some(FinishReason::Stop);
         }
-        if self.produced >= self.max_tokens {
+        if !self.wants_tokens() {
             self.flush();
             return Some(FinishReason::Length);
         }

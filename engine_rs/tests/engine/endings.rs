@@ -46,6 +46,16 @@ fn max_tokens_ends_the_answer() {
 }
 
 #[test]
+fn no_max_tokens_at_all_reads_the_prompt_only() {
+    let mut rig = Rig::new(&Script::new().reply("?", &["a"]));
+    rig.submit(1, Request { max_tokens: Some(0), ..request("what?") });
+    let outcome = rig.outcome(1);
+    assert_eq!((outcome.text.as_str(), outcome.reason()), ("", FinishReason::Length));
+    assert_eq!(outcome.usage().completion_tokens, 0);
+    assert!(outcome.usage().prompt_tokens > 1);
+}
+
+#[test]
 fn a_character_cut_by_max_tokens_is_one_replacement() {
     let mut rig = Rig::new(&Script::new().reply_bytewise("?", "a世"));
     rig.submit(1, Request { max_tokens: Some(3), ..request("?") });
