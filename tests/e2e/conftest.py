@@ -1,0 +1,52 @@
+"""A real server process with real models, as a user starts it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.gguf_fixtures import ChainModel
+
+READY = "TabAgent is ready at "
+
+
+@pytest.fixture(scope="session")
+def server(
+    chain_model: ChainModel,
+    long_chain_model: ChainModel,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[str]:
+    """The address of a server with the models `chain` and `long`."""
+    command = [
+        *(sys.executable, "-m", "tabagent", "serve", "--port", "0", "--log-level", "warning"),
+        *("--model", f"chain={chain_model.path}", "--model", f"long={long_chain_model.path}"),
+    ]
+    home = tmp_path_factory.mktemp("home")
+    with subprocess.Popen(
+        command,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"TABAGENT_HOME": str(home), "TABAGENT_THREADS": "1"},
+    ) as process:
+        try:
+            yield _address(process)
+        finally:
+            process.terminate()
+            assert process.wait(30) == 0
+
+
+def _address(process: subprocess.Popen[str]) -> str:
+    assert process.stderr is not None
+    said = []
+    for line in process.stderr:
+        if line.startswith(READY):
+            return line.removeprefix(READY).strip()
+        said.append(line)
+    raise AssertionError(f"the server did not start: {''.join(said)}")
