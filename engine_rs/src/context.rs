@@ -35,7 +35,7 @@ pub enum Decoded {
     Done,
     /// The [`AbortHandle`] stopped it. Part of the batch may be in the cache: remove it from each sequence.
     Aborted,
-    /// Not enough KV cells; the cache is as it was.
+    /// Not enough KV cells; the cache is as it was. Builds of March 2025 fail instead.
     NoSpace,
 }
 
@@ -124,7 +124,8 @@ pub struct Context {
     n_seq_max: u32,
     n_vocab: usize,
     abort: AbortHandle,
-    threadpool: Option<Threadpool>,
+    /// The last one is in use. The library pauses the one before at its next decode, so none goes before the context.
+    threadpools: Vec<Threadpool>,
     /// Which tokens of the last decode have an output.
     outputs: Vec<i8>,
     /// What `llama_batch` points to besides the batch itself.
@@ -190,7 +191,7 @@ impl Context {
             n_seq_max: params.n_seq_max,
             n_vocab: model.n_vocab(),
             abort: AbortHandle::default(),
-            threadpool: None,
+            threadpools: Vec::new(),
             outputs: Vec::new(),
             ones: Vec::new(),
             sequence_pointers: Vec::new(),
@@ -268,13 +269,13 @@ impl Context {
         // SAFETY: the context is alive.
         unsafe { (self.symbols().set_n_threads)(self.as_ptr(), single, batch) };
         let threads = single.max(batch);
-        if threads == 1 || self.threadpool.as_ref().is_some_and(|pool| pool.threads() >= threads) {
+        if threads == 1 || self.threadpools.last().is_some_and(|pool| pool.threads() >= threads) {
             return;
         }
         let Some(pool) = self.model.runtime().threadpool.and_then(|api| Threadpool::new(api, threads)) else { return };
-        // SAFETY: the context is alive; the pool stays until the context is freed or has another one.
+        // SAFETY: the context is alive, and freed before its pools.
         unsafe { pool.attach(self.as_ptr()) };
-        self.threadpool = Some(pool);
+        self.threadpools.push(pool);
     }
 
     /// Computes a batch. Outputs of the decode before are gone after it, whatever comes of it.

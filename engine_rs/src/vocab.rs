@@ -1,7 +1,9 @@
 //! Text to tokens and tokens to text, in whole UTF-8 characters.
 
 use std::ffi::CStr;
+use std::panic::resume_unwind;
 use std::sync::Arc;
+use std::thread;
 
 use crate::error::{EngineError, Result};
 use crate::ffi::{LlamaVocab, Symbols};
@@ -9,6 +11,14 @@ use crate::model::Model;
 
 /// `LLAMA_VOCAB_TYPE_NONE`: to tokenize with it would end the process.
 const TYPE_NONE: i32 = 0;
+
+/// The longest text in bytes. More tokens than this makes fit into no context there is.
+const MAX_TEXT: usize = 4 << 20;
+/// Some tokenizers split text by `std::regex`, which recurses for each character of a run: 352 bytes of stack were
+/// measured with libstdc++. Where the stack ends, so does the process.
+const STACK_PER_BYTE: usize = 512;
+/// Up to this many bytes any thread's stack is enough.
+const MAX_TEXT_ON_CALLERS_STACK: usize = 1024;
 
 /// The vocabulary of a model. Cheap to clone; keeps the model alive.
 #[derive(Clone)]
@@ -41,35 +51,49 @@ impl Vocab {
     ///
     /// `add_special` puts in what the model wants around a text (usually a start token); `parse_special` reads
     /// the text of control tokens as these tokens, which only trusted text may do.
+    ///
+    /// # Errors
+    /// [`EngineError::InvalidParameter`] for more than 4 MiB of text, [`EngineError::GgufUnsupported`] for a model
+    /// without a tokenizer, [`EngineError::OutOfMemory`] when there is no room to work in.
     pub fn tokenize(&self, text: &str, add_special: bool, parse_special: bool) -> Result<Vec<i32>> {
         if self.kind() == TYPE_NONE {
             return Err(EngineError::GgufUnsupported("the model has no tokenizer".into()));
         }
-        let too_long = || EngineError::InvalidParameter { param: "prompt", message: "the text is too long".into() };
-        let length = i32::try_from(text.len()).map_err(|_| too_long())?;
+        if text.len() > MAX_TEXT {
+            return Err(too_long());
+        }
+        if text.len() <= MAX_TEXT_ON_CALLERS_STACK {
+            return self.tokenize_here(text, add_special, parse_special);
+        }
+        let no_stack = |error: std::io::Error| EngineError::OutOfMemory(format!("no stack to tokenize on: {error}"));
+        let builder =
+            thread::Builder::new().name("tokenize".into()).stack_size((1 << 20) + text.len() * STACK_PER_BYTE);
+        thread::scope(|scope| {
+            let tokenizing = builder.spawn_scoped(scope, || self.tokenize_here(text, add_special, parse_special));
+            tokenizing.map_err(no_stack)?.join().unwrap_or_else(|panic| resume_unwind(panic))
+        })
+    }
+
+    fn tokenize_here(&self, text: &str, add_special: bool, parse_special: bool) -> Result<Vec<i32>> {
         // Room for every byte as a token of its own, and for the special ones.
         let mut tokens = vec![0_i32; text.len() + 8];
         for _ in 0..2 {
-            let room = i32::try_from(tokens.len()).map_err(|_| too_long())?;
-            // SAFETY: text and buffer are passed with their lengths; neither is kept.
+            // SAFETY: text and buffer are passed with their lengths, which `MAX_TEXT` keeps small; neither is kept.
             let count = unsafe {
                 (self.symbols().tokenize)(
                     self.ptr,
                     text.as_ptr().cast(),
-                    length,
+                    text.len() as i32,
                     tokens.as_mut_ptr(),
-                    room,
+                    tokens.len() as i32,
                     add_special,
                     parse_special,
                 )
             };
-            match usize::try_from(count) {
-                Ok(count) => {
-                    tokens.truncate(count);
-                    return Ok(tokens);
-                }
-                // It says how much room it needs, negated.
-                Err(_) => tokens.resize(count.checked_neg().ok_or_else(too_long)?.unsigned_abs() as usize, 0),
+            // Negated, it is the room that is needed.
+            tokens.resize(count.unsigned_abs() as usize, 0);
+            if count >= 0 {
+                return Ok(tokens);
             }
         }
         Err(too_long())
@@ -194,6 +218,10 @@ impl std::fmt::Debug for Vocab {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Vocab").field("n_tokens", &self.n_tokens).finish_non_exhaustive()
     }
+}
+
+fn too_long() -> EngineError {
+    EngineError::InvalidParameter { param: "prompt", message: "the text is too long".into() }
 }
 
 /// Joins the bytes of successive tokens into text and never splits a character.

@@ -20,9 +20,18 @@ fn text_becomes_tokens_and_text_again() {
 }
 
 #[test]
-fn a_long_text_gets_all_its_tokens() {
+fn a_long_text_overflows_no_stack() {
     let vocab = fixture().model.vocab();
-    assert_eq!(vocab.tokenize(&"x".repeat(100_000), false, false).unwrap().len(), 100_000);
+    for length in [1, 1000, 1024, 1025, 100_000] {
+        assert_eq!(vocab.tokenize(&"x".repeat(length), false, false).unwrap().len(), length);
+    }
+}
+
+#[test]
+fn a_text_beyond_every_context_is_refused() {
+    let vocab = fixture().model.vocab();
+    let error = vocab.tokenize(&"x".repeat((4 << 20) + 1), false, false).unwrap_err();
+    assert_eq!((error.code(), error.param()), ("invalid_parameter", Some("prompt")));
 }
 
 #[test]

@@ -32,7 +32,8 @@ impl Vocabulary {
         let mut entries: Vec<String> = ["<unk>", "<s>", "</s>"].map(str::to_owned).into();
         bytes.extend((0..=u8::MAX).map(|byte| vec![byte]));
         entries.extend((0..=u8::MAX).map(|byte| format!("<0x{byte:02X}>")));
-        for text in CHAT_MARKS.into_iter().chain(script.texts()) {
+        // Real tokenizers want a token for the space, or spell it as the bytes of its mark.
+        for text in CHAT_MARKS.into_iter().chain([" "]).chain(script.texts()) {
             let entry = text.replace(' ', "\u{2581}");
             if !entries.contains(&entry) {
                 bytes.push(text.into());

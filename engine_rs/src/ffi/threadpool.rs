@@ -78,7 +78,7 @@ unsafe fn lists_openmp(mut feature: *const Feature) -> bool {
     false
 }
 
-/// Compute threads that wait between decodes. Must outlive the context it is attached to.
+/// Compute threads that wait between decodes.
 pub(crate) struct Threadpool {
     api: ThreadpoolApi,
     pool: NonNull<GgmlThreadpool>,
@@ -105,7 +105,7 @@ impl Threadpool {
     /// Lets a context compute with it.
     ///
     /// # Safety
-    /// `context` must be alive, and be freed or attached elsewhere before this pool is dropped.
+    /// `context` must be alive, and be freed before this pool is dropped, even when it gets another pool.
     pub(crate) unsafe fn attach(&self, context: *mut LlamaContext) {
         // SAFETY: both are alive, as the caller promises.
         unsafe { (self.api.attach)(context, self.pool.as_ptr(), self.pool.as_ptr()) };
