@@ -99,8 +99,8 @@ class _ServerSentEvents:
     def __init__(self, exchange: Exchange, send: Send) -> None:
         self._exchange = exchange
         self._send = send
-        self._sending = anyio.Lock(fast_acquire=True)
         self._sends = 0
+        self._sending = 0
 
     async def run(
         self, engine: Engine, events: EventStream, receive: Receive, keep_alive_interval: float
@@ -130,22 +130,23 @@ class _ServerSentEvents:
             await self._send({"type": "http.response.body", "body": end})
 
     async def _flush(self) -> None:
-        async with self._sending:
-            messages = self._exchange.messages_to_send()
-            if messages:
-                await self._write("".join(map(self._exchange.server_sent_event, messages)).encode())
+        # Sends need no lock: each is whole events, and the server keeps the order of the calls.
+        messages = self._exchange.messages_to_send()
+        if messages:
+            await self._write("".join(map(self._exchange.server_sent_event, messages)).encode())
 
     async def _write(self, body: bytes) -> None:
         self._sends += 1
+        self._sending += 1
         await self._send({"type": "http.response.body", "body": body, "more_body": True})
+        self._sending -= 1
 
     async def _keep_alive(self, interval: float) -> None:
         while True:
             sends = self._sends
             await anyio.sleep(interval)
-            if sends == self._sends:
-                async with self._sending:
-                    await self._write(KEEP_ALIVE)
+            if sends == self._sends and not self._sending:
+                await self._write(KEEP_ALIVE)
 
     async def _relay_model_changes(self, engine: Engine) -> None:
         with engine.subscribe() as changes:
