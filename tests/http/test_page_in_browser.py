@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import socket
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 import anyio
 import anyio.lowlevel
 import pytest
-import uvicorn
 from tabagent.core.access import AccessPolicy
 from tabagent.core.errors import BackendError
 from tabagent.core.events import (
@@ -25,6 +23,7 @@ from tabagent.http import build_app
 
 from tests.http.browser import CHROMIUM, Page, open_page
 from tests.http.conftest import submitted
+from tests.servers import http_server
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -46,13 +45,8 @@ SHOWN = "[...document.querySelectorAll('.message')].map((message) => message.tex
 @asynccontextmanager
 async def served(engine: Engine, access: AccessPolicy) -> AsyncIterator[str]:
     """Serve over a real socket; gives the address of the page."""
-    app = build_app(engine, access=access, system_info=dict)
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        server = uvicorn.Server(uvicorn.Config(app, log_level="warning", ws="none"))
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(server.serve, [listening])
-            yield f"http://127.0.0.1:{listening.getsockname()[1]}/"
-            server.should_exit = True
+    async with http_server(build_app(engine, access=access, system_info=dict)) as port:
+        yield f"http://127.0.0.1:{port}/"
 
 
 @pytest.fixture

@@ -362,6 +362,11 @@ def test_what_is_not_understood_gets_an_error_and_the_connection_lives_on(
     assert peer.say({"type": "tabagent.ping"}) == [{"type": "tabagent.pong"}]
 
 
+def test_a_response_needs_its_scope() -> None:
+    reader = Peer(ResponsesProtocol(Principal("reader", frozenset())))
+    assert reader.refusal(CREATE) == ("scope_required", None)
+
+
 def test_an_error_names_the_lane_of_its_message(peer: Peer) -> None:
     [error] = peer.say({"type": "dance", "stream_id": "a"})
     assert error["stream_id"] == "a"

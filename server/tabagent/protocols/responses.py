@@ -165,6 +165,7 @@ class ResponsesProtocol(Protocol):
                 raise ProtocolError("unknown_type", text, param="type")
 
     def _create(self, body: ResponseRequest) -> None:
+        self.principal.require("infer")
         request = generate_request(body, new_id("resp_"), self.principal)
         writer = ResponseWriter(body, request.request_id, self._messages, tabagent_events=True)
         turn = _Turn(request, writer, body.stream_id)
