@@ -5,6 +5,9 @@ use std::path::{Path, PathBuf};
 
 use libloading::Library;
 
+use crate::exports::text;
+use crate::sessions::Watch;
+
 /// What a model file has been used for.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -66,12 +69,42 @@ impl Control {
     /// What the model has been used for so far.
     pub fn counts(&self) -> Counts {
         type Read = unsafe extern "C" fn(*const c_char) -> Counts;
-        // SAFETY: the signature is that of the function in `exports`, and the path is NUL-terminated.
+        // SAFETY: the signature is that of the function below, and the path is NUL-terminated.
         unsafe { self.library.get::<Read>(b"fake_llama_counts").expect("fake_llama exports it")(self.model.as_ptr()) }
     }
 
     fn call(&self, name: &[u8]) {
-        // SAFETY: the signature is that of the functions in `exports`, and the path is NUL-terminated.
+        // SAFETY: the signature is that of the functions below, and the path is NUL-terminated.
         unsafe { self.library.get::<OnModel>(name).expect("fake_llama exports it")(self.model.as_ptr()) };
     }
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn fake_llama_hold(model: *const c_char) {
+    // SAFETY: a NUL-terminated path.
+    Watch::of(&unsafe { text(model) }).hold(true);
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn fake_llama_release(model: *const c_char) {
+    // SAFETY: a NUL-terminated path.
+    Watch::of(&unsafe { text(model) }).hold(false);
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn fake_llama_step(model: *const c_char) {
+    // SAFETY: a NUL-terminated path.
+    Watch::of(&unsafe { text(model) }).pass(1);
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn fake_llama_wait_until_held(model: *const c_char) {
+    // SAFETY: a NUL-terminated path.
+    Watch::of(&unsafe { text(model) }).wait_until_held();
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn fake_llama_counts(model: *const c_char) -> Counts {
+    // SAFETY: a NUL-terminated path.
+    Watch::of(&unsafe { text(model) }).counts()
 }

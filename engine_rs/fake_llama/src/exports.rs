@@ -1,13 +1,10 @@
-//! The C functions: those of `llama.h` and `ggml-backend.h` that the engine calls, and those for [`Control`].
-//!
-//! [`Control`]: crate::Control
+//! The C functions of `llama.h` and `ggml-backend.h` that the engine calls.
 #![allow(clippy::missing_safety_doc, reason = "the contracts are those of llama.h")]
 
 use std::ffi::{CStr, c_char, c_void};
 use std::ptr::{null, null_mut};
 
 use crate::cache::{Cache, Positions};
-use crate::control::Counts;
 use crate::decode::decode;
 use crate::gguf::{N_EMBD, script_of};
 use crate::log::{self, LogCallback, error};
@@ -321,36 +318,6 @@ pub extern "C" fn llama_memory_clear(memory: &mut Context, _data: bool) {
     memory.cache.clear();
 }
 
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn fake_llama_hold(model: *const c_char) {
-    // SAFETY: a NUL-terminated path.
-    Watch::of(&unsafe { text(model) }).hold(true);
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn fake_llama_release(model: *const c_char) {
-    // SAFETY: a NUL-terminated path.
-    Watch::of(&unsafe { text(model) }).hold(false);
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn fake_llama_step(model: *const c_char) {
-    // SAFETY: a NUL-terminated path.
-    Watch::of(&unsafe { text(model) }).pass(1);
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn fake_llama_wait_until_held(model: *const c_char) {
-    // SAFETY: a NUL-terminated path.
-    Watch::of(&unsafe { text(model) }).wait_until_held();
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn fake_llama_counts(model: *const c_char) -> Counts {
-    // SAFETY: a NUL-terminated path.
-    Watch::of(&unsafe { text(model) }).counts()
-}
-
 /// Takes stack for each byte, as `std::regex` does in the real one.
 fn recurse(depth: usize) -> usize {
     let frame = std::hint::black_box([0_u8; 64]);
@@ -364,7 +331,7 @@ fn row(context: &Context, index: i32) -> *const f32 {
 
 /// # Safety
 /// `text` must be NUL-terminated.
-unsafe fn text(text: *const c_char) -> String {
+pub(crate) unsafe fn text(text: *const c_char) -> String {
     // SAFETY: as the caller promises.
     unsafe { CStr::from_ptr(text) }.to_string_lossy().into_owned()
 }

@@ -1,9 +1,14 @@
 //! A `llama_context`: decode batches and edit the KV cache.
 
-use std::ffi::c_void;
+mod abort;
+mod batch;
+
 use std::ptr::NonNull;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+
+pub use abort::AbortHandle;
+pub use batch::Batch;
+use batch::{Limits, SequenceArrays};
 
 use crate::error::{EngineError, Result};
 use crate::ffi::{Block, LlamaContext, LlamaMemory, Runtime, Symbols, Threadpool, tells_of_memory, with_errors};
@@ -39,80 +44,6 @@ pub enum Decoded {
     NoSpace,
 }
 
-/// Stops a running decode from any thread.
-#[derive(Debug, Clone, Default)]
-pub struct AbortHandle(Arc<AtomicBool>);
-
-impl AbortHandle {
-    /// Makes the running decode, or the next one, end as [`Decoded::Aborted`].
-    pub fn abort(&self) {
-        self.0.store(true, Ordering::Release);
-    }
-
-    /// Lets decodes run again.
-    pub fn clear(&self) {
-        self.0.store(false, Ordering::Release);
-    }
-
-    /// Whether decodes are to stop.
-    #[must_use]
-    pub fn is_set(&self) -> bool {
-        self.0.load(Ordering::Acquire)
-    }
-}
-
-/// Tokens to decode together, of any number of sequences.
-#[derive(Debug, Clone, Default)]
-pub struct Batch {
-    tokens: Vec<i32>,
-    positions: Vec<i32>,
-    sequences: Vec<i32>,
-    outputs: Vec<i8>,
-}
-
-impl Batch {
-    /// An empty batch with room for `n` tokens.
-    #[must_use]
-    pub fn with_capacity(n: usize) -> Self {
-        Self {
-            tokens: Vec::with_capacity(n),
-            positions: Vec::with_capacity(n),
-            sequences: Vec::with_capacity(n),
-            outputs: Vec::with_capacity(n),
-        }
-    }
-
-    /// Removes all tokens.
-    pub fn clear(&mut self) {
-        self.tokens.clear();
-        self.positions.clear();
-        self.sequences.clear();
-        self.outputs.clear();
-    }
-
-    /// Appends a token of sequence `seq_id` at position `pos` and returns its index, by which
-    /// [`Context::logits`] names its output if it has one.
-    pub fn push(&mut self, token: i32, pos: i32, seq_id: i32, output: bool) -> i32 {
-        self.tokens.push(token);
-        self.positions.push(pos);
-        self.sequences.push(seq_id);
-        self.outputs.push(output.into());
-        self.tokens.len() as i32 - 1
-    }
-
-    /// Number of tokens.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.tokens.len()
-    }
-
-    /// Whether there is no token.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.tokens.is_empty()
-    }
-}
-
 /// A context: the KV cache of its sequences and the outputs of the last decode.
 pub struct Context {
     ptr: NonNull<LlamaContext>,
@@ -128,9 +59,7 @@ pub struct Context {
     threadpools: Vec<Threadpool>,
     /// Which tokens of the last decode have an output.
     outputs: Vec<i8>,
-    /// What `llama_batch` points to besides the batch itself.
-    ones: Vec<i32>,
-    sequence_pointers: Vec<*const i32>,
+    arrays: SequenceArrays,
     model: Arc<Model>,
 }
 
@@ -193,16 +122,14 @@ impl Context {
             abort: AbortHandle::default(),
             threadpools: Vec::new(),
             outputs: Vec::new(),
-            ones: Vec::new(),
-            sequence_pointers: Vec::new(),
+            arrays: SequenceArrays::default(),
             model: Arc::clone(model),
         };
         made.check_sizes(params, n_seq_max)?;
         made.set_threads(params.n_threads, params.n_threads_batch);
-        let flag = Arc::as_ptr(&made.abort.0).cast_mut().cast::<c_void>();
         // SAFETY: the context is alive; the flag outlives it, as `drop` frees the context first.
         unsafe {
-            (symbols.set_abort_callback)(pointer, is_abort_set, flag);
+            (symbols.set_abort_callback)(pointer, abort::is_set, made.abort.as_ptr());
             (symbols.set_embeddings)(pointer, params.embeddings);
         }
         Ok(made)
@@ -287,16 +214,17 @@ impl Context {
     /// [`EngineError::OutOfMemory`] when it cannot get memory to compute.
     pub fn decode(&mut self, batch: &Batch) -> Result<Decoded> {
         self.outputs.clear();
-        self.check_batch(batch)?;
+        let limits = Limits { tokens: self.n_batch, sequences: self.n_seq_max, vocabulary: self.n_vocab };
+        batch.check(limits).map_err(EngineError::DecodeFailed)?;
         if self.abort.is_set() {
             return Ok(Decoded::Aborted);
         }
-        let block = self.batch_block(batch);
+        let block = batch.block(&mut self.arrays);
         // SAFETY: the context is alive, every token was checked, and the arrays live until the call returns.
         let (code, errors) = with_errors(|| unsafe { (self.symbols().decode)(self.as_ptr(), block) });
         match code {
             0 => {
-                self.outputs.extend_from_slice(&batch.outputs);
+                self.outputs.extend_from_slice(batch.outputs());
                 Ok(Decoded::Done)
             }
             1 => Ok(Decoded::NoSpace),
@@ -304,41 +232,6 @@ impl Context {
             -2 => Err(EngineError::OutOfMemory(format!("decoding {} tokens: {errors}", batch.len()))),
             code => Err(EngineError::DecodeFailed(format!("llama_decode returned {code}: {errors}"))),
         }
-    }
-
-    /// The library checks some of this by assertion, which would end the process.
-    fn check_batch(&self, batch: &Batch) -> Result<()> {
-        let fail = |what: String| Err(EngineError::DecodeFailed(what));
-        if batch.is_empty() || batch.len() > self.n_batch as usize {
-            return fail(format!("a batch has 1 to {} tokens, not {}", self.n_batch, batch.len()));
-        }
-        if let Some(token) = batch.tokens.iter().find(|&&token| token < 0 || token as usize >= self.n_vocab) {
-            return fail(format!("there is no token {token}"));
-        }
-        if let Some(id) = batch.sequences.iter().find(|&&id| !self.has_sequence(id)) {
-            return fail(format!("there is no sequence {id}"));
-        }
-        if let Some(pos) = batch.positions.iter().find(|&&pos| pos < 0) {
-            return fail(format!("there is no position {pos}"));
-        }
-        Ok(())
-    }
-
-    /// A `llama_batch`: `n_tokens`, then pointers to `token`, `embd`, `pos`, `n_seq_id`, `seq_id`, `logits`.
-    fn batch_block(&mut self, batch: &Batch) -> Block {
-        if self.ones.len() < batch.len() {
-            self.ones.resize(batch.len(), 1);
-        }
-        self.sequence_pointers.clear();
-        self.sequence_pointers.extend(batch.sequences.iter().map(std::ptr::from_ref));
-        let mut block = Block::filled(0);
-        block.set_i32(0, batch.len() as i32);
-        block.set_pointer(8, batch.tokens.as_ptr().cast());
-        block.set_pointer(24, batch.positions.as_ptr().cast());
-        block.set_pointer(32, self.ones.as_ptr().cast());
-        block.set_pointer(40, self.sequence_pointers.as_ptr().cast());
-        block.set_pointer(48, batch.outputs.as_ptr().cast());
-        block
     }
 
     /// The logits of token `index` of the last decode, one for each token of the vocabulary.
@@ -492,10 +385,4 @@ fn is_unified(symbols: &Symbols, context: NonNull<LlamaContext>) -> bool {
         // Split caches came in July 2025, after `llama_get_memory`; in between nothing proves anything.
         None => symbols.get_memory.is_none(),
     }
-}
-
-/// `ggml_abort_callback`: called between graph nodes, on the compute threads.
-unsafe extern "C" fn is_abort_set(data: *mut c_void) -> bool {
-    // SAFETY: `data` is the flag of an `AbortHandle` that the context owns.
-    unsafe { &*data.cast::<AtomicBool>() }.load(Ordering::Relaxed)
 }
