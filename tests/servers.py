@@ -27,6 +27,7 @@ async def http_server(
     app: Callable[..., Any],
     *,
     max_message_size: int = 1024 * 1024,
+    ping_interval: float = 3600.0,
     http: type[asyncio.Protocol] | None = None,
     ws: type[asyncio.Protocol] | None = None,
 ) -> AsyncIterator[int]:
@@ -34,6 +35,7 @@ async def http_server(
     config = server_config(app, max_message_size=max_message_size, trusted_proxies=())
     config.http = http or config.http
     config.ws = ws or config.ws
+    config.ws_ping_interval = config.ws_ping_timeout = ping_interval
     server = Server(config, anyio.lowlevel.checkpoint)
     sockets = listen("127.0.0.1", 0)
     port = sockets[0].getsockname()[1]

@@ -6,7 +6,6 @@ from importlib.metadata import EntryPoint
 from typing import TYPE_CHECKING
 
 import pytest
-from tabagent.core.errors import RequestError
 from tabagent.protocols.responses import ResponsesProtocol
 from tabagent.registry import Registry
 from tabagent_backends.echo import EchoBackend
@@ -27,7 +26,7 @@ def test_the_built_ins_come_through_entry_points() -> None:
     assert registry.backends()["echo"] is EchoBackend
     assert set(registry.backends()) >= {"echo", "gguf"}
     assert registry.listeners()["ws"] is WebSocketListener
-    assert registry.protocol("responses") is ResponsesProtocol
+    assert registry.protocols()["responses"] is ResponsesProtocol
 
 
 @pytest.mark.parametrize(
@@ -67,10 +66,6 @@ def test_a_missing_extra_says_what_to_install() -> None:
     assert "pip install 'tabagent[onnx]'" in reason
 
 
-def test_an_unknown_or_broken_protocol_is_not_supported() -> None:
-    broken = EntryPoint("mine", "no_such_module:Mine", "tabagent.protocols")
-    registry = Registry([broken])
-    for name in ("mine", "other"):
-        with pytest.raises(RequestError, match=r"no_such_module|no protocol") as caught:
-            registry.protocol(name)
-        assert caught.value.code == "not_supported"
+def test_a_group_is_looked_up_once() -> None:
+    registry = Registry([ECHO])
+    assert registry.backends() is registry.backends()

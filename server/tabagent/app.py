@@ -122,8 +122,10 @@ class Application:
     def listeners(self, engine: Engine) -> list[Listener]:
         """Return a listener of every transport, whose connections `engine` serves."""
 
+        protocols = self.registry.protocols()
+
         async def handle(transport: Transport, protocol: str, principal: Principal) -> None:
-            await Session(transport, self.registry.protocol(protocol)(principal), engine).run()
+            await Session(transport, protocols[protocol](principal), engine).run()
 
         context = ListenerContext(self.access, handle, MAX_MESSAGE_SIZE)
         return [cls(context) for cls in self.registry.listeners().values()]

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import logging
 from importlib.metadata import EntryPoint, entry_points
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from msgspec import Struct
 
 from .core.backend import Backend
-from .core.errors import RequestError
 from .core.protocol import Protocol
 from .core.transport import Listener
 
@@ -31,63 +30,57 @@ class Broken(Struct, frozen=True):
 
 
 class Registry:
-    """Loads plugins at first use; a broken one is logged and left out."""
+    """Loads the plugins of a group at first use, once; a broken one is logged and left out."""
 
     def __init__(self, points: Iterable[EntryPoint] | None = None) -> None:
         """Look at `points` instead of what is installed, when given."""
         self._points = None if points is None else tuple(points)
-        self._broken: dict[tuple[str, str], Broken] = {}
+        self._usable: dict[str, dict[str, type[Any]]] = {}
+        self._broken: dict[str, list[Broken]] = {}
 
     def backends(self) -> dict[str, type[Backend]]:
         """Return the usable backends by name."""
-        return self._usable("tabagent.backends", Backend)  # type: ignore[type-abstract]
+        return self._load("tabagent.backends", Backend)  # type: ignore[type-abstract]
 
     def listeners(self) -> dict[str, type[Listener]]:
         """Return the usable transports' listeners by name."""
-        return self._usable("tabagent.transports", Listener)
+        return self._load("tabagent.transports", Listener)
 
-    def protocol(self, name: str) -> type[Protocol]:
-        """Return the protocol of that name.
-
-        :raises RequestError: `not_supported`, with the reason.
-        """
-        group = "tabagent.protocols"
-        for point in self._group(group):
-            if point.name == name:
-                found = self._load(group, point, Protocol)  # type: ignore[type-abstract]
-                if found is None:
-                    raise RequestError("not_supported", self._broken[group, name].reason)
-                return found
-        raise RequestError("not_supported", f"no protocol {name!r} is installed")
+    def protocols(self) -> dict[str, type[Protocol]]:
+        """Return the usable protocols by name."""
+        return self._load("tabagent.protocols", Protocol)  # type: ignore[type-abstract]
 
     def broken(self, group: str) -> list[Broken]:
-        """Return the plugins of a group that have been tried and cannot be used."""
-        return [broken for (kind, _), broken in self._broken.items() if kind == group]
+        """Return the plugins of a group that cannot be used, once the group has been loaded."""
+        return self._broken.get(group, [])
 
-    def _usable(self, group: str, kind: type[T]) -> dict[str, type[T]]:
-        loaded = {point.name: self._load(group, point, kind) for point in self._group(group)}
-        return {name: cls for name, cls in loaded.items() if cls is not None}
+    def _load(self, group: str, kind: type[T]) -> dict[str, type[T]]:
+        if group not in self._usable:
+            found = entry_points(group=group) if self._points is None else self._points
+            points = sorted((point for point in found if point.group == group), key=_by_name)
+            self._usable[group], self._broken[group] = {}, []
+            for point in points:
+                plugin = _import(point, kind)
+                if isinstance(plugin, Broken):
+                    log.warning("%s %r is left out: %s", group, point.name, plugin.reason)
+                    self._broken[group].append(plugin)
+                else:
+                    self._usable[group][point.name] = plugin
+        return self._usable[group]
 
-    def _group(self, group: str) -> list[EntryPoint]:
-        points = entry_points(group=group) if self._points is None else self._points
-        return sorted((point for point in points if point.group == group), key=_by_name)
 
-    def _load(self, group: str, point: EntryPoint, kind: type[T]) -> type[T] | None:
-        if (group, point.name) in self._broken:
-            return None
-        try:
-            found = point.load()
-            if isinstance(found, type) and issubclass(found, kind):
-                return found
-            reason = f"{point.value} is no {kind.__name__}"
-        except ModuleNotFoundError as error:
-            reason = _missing(point, error)
-        except Exception as error:  # whatever a plugin's import raises must not stop the server
-            log.debug("%s failed to import", point.value, exc_info=True)
-            reason = f"{point.value} cannot be imported: {type(error).__name__}: {error}"
-        log.warning("%s %r is left out: %s", group, point.name, reason)
-        self._broken[group, point.name] = Broken(point.name, reason)
-        return None
+def _import(point: EntryPoint, kind: type[T]) -> type[T] | Broken:
+    try:
+        found = point.load()
+    except ModuleNotFoundError as error:
+        return Broken(point.name, _missing(point, error))
+    except Exception as error:  # whatever a plugin's import raises must not stop the server
+        log.debug("%s failed to import", point.value, exc_info=True)
+        reason = f"{point.value} cannot be imported: {type(error).__name__}: {error}"
+        return Broken(point.name, reason)
+    if isinstance(found, type) and issubclass(found, kind):
+        return found
+    return Broken(point.name, f"{point.value} is no {kind.__name__}")
 
 
 def _by_name(point: EntryPoint) -> str:

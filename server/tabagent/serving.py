@@ -146,6 +146,16 @@ class WebSocketProtocol(_StallGuard, WebSocketsSansIOProtocol):
     _received_at = 0.0
     _abort_timer: asyncio.TimerHandle | None = None
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.conn.debug = False  # it would log headers, the token among them, and every message
+        self._app, self.app = self.app, self._run_app
+
+    async def _run_app(self, scope: Any, receive: Any, send: Any) -> None:
+        await self._app(scope, receive, send)
+        if self.initial_response is not None:  # a refusal; uvicorn takes it for no answer at all
+            self.handshake_complete = True
+
     def data_received(self, data: bytes) -> None:
         """Note that the peer lives."""
         self._received_at = self.loop.time()
