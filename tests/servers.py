@@ -38,13 +38,11 @@ async def http_server(
     config.ws_ping_interval = config.ws_ping_timeout = ping_interval
     server = Server(config, anyio.lowlevel.checkpoint)
     sockets = listen("127.0.0.1", 0)
-    port = sockets[0].getsockname()[1]
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(server.serve, sockets)
-        await server.accepting.wait()
-        try:
-            yield port
-        finally:
+    with sockets[0]:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(server.serve, sockets)
+            await server.accepting.wait()
+            yield sockets[0].getsockname()[1]
             server.should_exit = True
 
 

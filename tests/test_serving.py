@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import anyio
@@ -14,23 +13,30 @@ from starlette.responses import PlainTextResponse, StreamingResponse
 from starlette.routing import Route, WebSocketRoute
 from tabagent.serving import HttpProtocol, WebSocketProtocol
 
+from tests.raw_websocket import (
+    CLOSE,
+    PING,
+    PONG,
+    TEXT,
+    connected,
+    frame,
+    handshake,
+    masked,
+    rest,
+    upgraded,
+)
 from tests.servers import http_server
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from anyio.abc import SocketStream
     from starlette.requests import Request
     from starlette.websockets import WebSocket
 
 pytestmark = pytest.mark.anyio
 
 GET = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
-HANDSHAKE = (
-    b"GET /ws HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
-    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
-)
-PING, PONG, CLOSE, TEXT = 0x89, 0x8A, 0x88, 0x81
+HANDSHAKE = handshake("/ws")
 
 
 class Hasty(HttpProtocol):
@@ -90,48 +96,6 @@ class App:
             self.ended.set()
 
 
-@asynccontextmanager
-async def connected(port: int) -> AsyncIterator[SocketStream]:
-    with anyio.fail_after(20):
-        async with await anyio.connect_tcp("127.0.0.1", port) as stream:
-            yield stream
-
-
-async def rest(stream: SocketStream) -> bytes:
-    """Read until the server closes or resets the connection."""
-    received = b""
-    try:
-        while True:
-            received += await stream.receive()
-    except (anyio.EndOfStream, anyio.BrokenResourceError):
-        return received
-
-
-async def frame(stream: SocketStream) -> tuple[int, bytes]:
-    """Read one short frame: its first byte and its payload."""
-    head = await exactly(stream, 2)
-    return head[0], await exactly(stream, head[1])
-
-
-async def exactly(stream: SocketStream, count: int) -> bytes:
-    received = b""
-    while len(received) < count:
-        received += await stream.receive(count - len(received))
-    return received
-
-
-async def upgraded(stream: SocketStream) -> None:
-    await stream.send(HANDSHAKE)
-    received = b""
-    while not received.endswith(b"\r\n\r\n"):
-        received += await stream.receive(1)
-    assert received.startswith(b"HTTP/1.1 101")
-
-
-def masked(kind: int, payload: bytes) -> bytes:
-    return bytes([kind, 0x80 | len(payload), 0, 0, 0, 0]) + payload
-
-
 @pytest.mark.parametrize(
     "sent",
     [
@@ -187,7 +151,7 @@ async def test_a_big_body_right_behind_its_headers_is_no_long_header() -> None:
 @pytest.mark.parametrize("request_", [GET, HANDSHAKE])
 async def test_beyond_the_bound_connections_are_told_to_come_back(request_: bytes) -> None:
     async with http_server(App().asgi, http=Single) as port, connected(port) as first:
-        await upgraded(first)
+        await upgraded(first, "/ws")
         async with connected(port) as second:
             await second.send(request_)
             head, _, body = (await rest(second)).partition(b"\r\n\r\n")
@@ -210,7 +174,7 @@ async def test_a_peer_that_takes_nothing_is_cut_off(request_: bytes) -> None:
 
 async def test_a_peer_that_never_pongs_lives_on() -> None:
     async with http_server(App().asgi, ping_interval=0.02) as port, connected(port) as stream:
-        await upgraded(stream)
+        await upgraded(stream, "/ws")
         for _ in range(6):
             kind, _ = await frame(stream)
             assert kind == PING
@@ -221,7 +185,7 @@ async def test_a_peer_that_never_pongs_lives_on() -> None:
 
 async def test_a_peer_that_has_ponged_and_falls_silent_is_gone() -> None:
     async with http_server(App().asgi, ping_interval=0.02) as port, connected(port) as stream:
-        await upgraded(stream)
+        await upgraded(stream, "/ws")
         _, payload = await frame(stream)
         await stream.send(masked(PONG, payload))
         while (received := await frame(stream))[0] == PING:
@@ -233,7 +197,7 @@ async def test_a_peer_that_has_ponged_and_falls_silent_is_gone() -> None:
 
 async def test_a_message_is_as_good_as_a_pong() -> None:
     async with http_server(App().asgi, ping_interval=0.02) as port, connected(port) as stream:
-        await upgraded(stream)
+        await upgraded(stream, "/ws")
         _, payload = await frame(stream)
         await stream.send(masked(PONG, payload))
         pings = 0
@@ -248,7 +212,7 @@ async def test_a_message_is_as_good_as_a_pong() -> None:
 async def test_stopping_closes_what_is_open() -> None:
     async with http_server(App().asgi) as port:
         stream: Any = await anyio.connect_tcp("127.0.0.1", port)
-        await upgraded(stream)
+        await upgraded(stream, "/ws")
     async with stream:
         kind, payload = await frame(stream)
         assert (kind, int.from_bytes(payload[:2], "big")) == (CLOSE, 1012)
