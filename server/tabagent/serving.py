@@ -27,7 +27,7 @@ __all__ = ["HttpProtocol", "Server", "WebSocketProtocol", "server_config"]
 GRACE: Final = 1.0
 """Seconds that a closing connection may take to flush what it has to say."""
 
-SHUTDOWN_TIMEOUT: Final = 3
+SHUTDOWN_TIMEOUT: Final = 1
 """Seconds that connections have to end after their last event, when the server stops."""
 
 

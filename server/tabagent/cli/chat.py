@@ -12,12 +12,14 @@ import click
 from tabagent.config import Paths, load_config
 from tabagent.core.errors import TabagentError
 
-from .output import server_url
+from .output import printable, server_url
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from tabagent.config import Config
+
+    from .client import ServerClient
 
 __all__ = ["chat"]
 
@@ -61,29 +63,34 @@ def chat(model: str | None, system: str | None, url: str | None) -> None:
     """
     paths = Paths.locate(os.environ)
     config = load_config({}, os.environ, paths.config_file)
+    server = _server(config, paths, model, url)
     with ExitStack() as stack:
-        answerer, place = _answerer(config, paths, model, url, stack)
+        if server is not None:
+            place = server.url
+            conversation = Conversation(server, model, system)
+        else:
+            from .in_process import InProcess
+
+            local = stack.enter_context(InProcess(config, paths, model))
+            place = f"{local.model} in this process"
+            conversation = Conversation(local, None, system)
         if sys.stdin.isatty():
             import readline  # noqa: F401  -- gives `input` its history and editing
 
             click.echo(f"Talking to {place}; /help lists the commands, Ctrl-D ends.", err=True)
-        Conversation(answerer, model, system).run()
+        conversation.run()
 
 
-def _answerer(
-    config: Config, paths: Paths, model: str | None, url: str | None, stack: ExitStack
-) -> tuple[Answerer, str]:
+def _server(
+    config: Config, paths: Paths, model: str | None, url: str | None
+) -> ServerClient | None:
+    """The running server, unless it lacks the model and nobody insists on it."""
     from .client import find_server
 
     server = find_server(config, paths, url)
-    if server is not None:
-        here = model is None or model in {each["id"] for each in server.get("/v1/models")["data"]}
-        if here or url is not None:
-            return server, server.url
-    from .in_process import InProcess
-
-    local = stack.enter_context(InProcess(config, paths, model))
-    return local, f"{local.model} in this process"
+    if server is None or url is not None or model is None:
+        return server
+    return server if model in {each["id"] for each in server.get("/v1/models")["data"]} else None
 
 
 class Conversation:
@@ -124,7 +131,7 @@ class Conversation:
             with closing(answer):  # type: ignore[type-var]
                 for piece in answer:
                     pieces.append(piece)
-                    sys.stdout.write(piece)
+                    sys.stdout.write(printable(piece))
                     sys.stdout.flush()
         except KeyboardInterrupt:
             click.echo(" (cancelled)", err=True)

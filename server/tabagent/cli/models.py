@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -12,6 +12,9 @@ from tabagent.config import Paths, load_config
 from .absent import refusing
 from .output import as_json, pairs, show_json, size, table
 from .runtime import engine_errors
+
+if TYPE_CHECKING:
+    from tabagent_engine.types import GgufSummary
 
 __all__ = ["models"]
 
@@ -74,7 +77,7 @@ def inspect(model: str, as_json: bool) -> None:
         _show(source, verdict, estimate, found)
 
 
-def _show(source: str, verdict: str, estimate: dict[str, int], found: dict[str, Any]) -> None:
+def _show(source: str, verdict: str, estimate: dict[str, int], found: GgufSummary) -> None:
     memory = estimate["weight_bytes"] + estimate["cache_bytes"]
     weights, cache = size(estimate["weight_bytes"]), size(estimate["cache_bytes"])
     context = estimate["context_length"]

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from rich.table import Table
 
-__all__ = ["as_json", "pairs", "server_url", "show_json", "size", "table"]
+__all__ = ["as_json", "pairs", "printable", "server_url", "show_json", "size", "table"]
 
 PIPE_WIDTH: Final = 1000
 
@@ -40,7 +40,7 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]], empty: str) -> 
     for column in columns:
         grid.add_column(column, overflow="fold")
     for row in rows:
-        grid.add_row(*map(Text, row))
+        grid.add_row(*(Text(printable(cell)) for cell in row))
     _print(grid)
 
 
@@ -51,7 +51,7 @@ def pairs(values: Sequence[tuple[str, str]]) -> None:
 
     grid = Table.grid(padding=(0, 2))
     for name, value in values:
-        grid.add_row(Text(name, style="bold"), Text(value))
+        grid.add_row(Text(name, style="bold"), Text(printable(value)))
     _print(grid)
 
 
@@ -60,6 +60,15 @@ def _print(grid: Table) -> None:
 
     # Lines are wrapped for people only: what reads a pipe splits them itself.
     Console(highlight=False, width=None if sys.stdout.isatty() else PIPE_WIDTH).print(grid)
+
+
+def printable(text: str) -> str:
+    """Replace what would steer the terminal: models and their files come from strangers."""
+    if text.isprintable():
+        return text
+    return "".join(
+        c if c.isprintable() or c in "\n\t" else "\N{REPLACEMENT CHARACTER}" for c in text
+    )
 
 
 def size(count: int | None) -> str:

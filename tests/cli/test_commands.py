@@ -1,0 +1,172 @@
+"""The commands that look and tell."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+import tabagent
+from tabagent.cli import COMMANDS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from tests.cli.conftest import Done, Process
+    from tests.gguf_fixtures import ChainModel
+
+    Run = Callable[..., Done]
+
+
+def test_the_version_is_printed(run: Run) -> None:
+    assert run("--version").out == f"{tabagent.__version__}\n"
+
+
+def test_the_help_names_every_command_and_the_exit_codes(run: Run) -> None:
+    shown = run("--help").out
+    assert all(f"\n  {name} " in shown for name in COMMANDS)
+    assert "Exit codes" in shown
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "bench",
+        "stop",
+        "cache clear",
+        "host install --browser chrome",
+        "host uninstall",
+        "host status --json",
+        "origins list --json",
+        "origins approve chrome-extension://x",
+        "origins revoke x",
+        "models pull org/model",
+        "models rm x",
+    ],
+)
+def test_what_is_not_there_says_so(run: Run, command: str) -> None:
+    done = run(*command.split())
+    assert (done.code, done.out) == (2, "")
+    assert done.err.startswith("tabagent: not_supported: ")
+
+
+def test_an_unknown_command_is_a_usage_error(run: Run) -> None:
+    done = run("sevre")
+    assert (done.code, done.out) == (2, "")
+    assert "sevre" in done.err
+
+
+def test_a_wrong_settings_file_is_told_by_every_command_that_reads_it(run: Run, home: Path) -> None:
+    home.mkdir()
+    (home / "config.toml").write_text("prot = 1\n")
+    for command in ("doctor", "status", "serve", "chat", "models list"):
+        done = run(*command.split())
+        assert done.code == 2
+        assert "prot" in done.err
+
+
+def test_doctor_tells_machines_what_the_contract_says(run: Run) -> None:
+    done = run("doctor", "--json")
+    found = json.loads(done.out)
+    assert done.code == 0
+    assert found["version"] == tabagent.__version__
+    assert found["cpu"].keys() >= {"vendor", "family", "model", "flags", "cores", "threads"}
+    assert found["memory"]["total"] > 0
+    assert isinstance(found["gpus"], list)
+    assert found["runtime"].keys() == {"id", "path", "variant", "version", "reason"}
+    assert all(
+        each.keys() >= {"id", "path", "allowed", "score", "reason"} for each in found["candidates"]
+    )
+    assert found["runtime"]["path"] in {each["path"] for each in found["candidates"]}
+    backends = {each["name"]: each for each in found["backends"]}
+    assert backends["gguf"].keys() == {"name", "installed", "version", "works", "reason"}
+    assert backends["gguf"]["works"]
+    assert "ws" in {each["name"] for each in found["transports"]}
+
+
+def test_doctor_tells_people_which_runtime_and_why(run: Run) -> None:
+    found = json.loads(run("doctor", "--json").out)["runtime"]
+    shown = run("doctor").out
+    for word in (found["id"], found["variant"], found["version"], found["reason"]):
+        assert word in shown
+
+
+def test_doctor_tells_why_a_named_runtime_is_not_there(run: Run, tmp_path: Path) -> None:
+    found = json.loads(run("doctor", "--json", "--runtime", str(tmp_path / "none")).out)
+    assert found["runtime"] is None
+    assert str(tmp_path) in found["candidates"][0]["reason"]
+
+
+def test_runtime_list_and_path_agree(run: Run) -> None:
+    (chosen,) = [
+        each for each in json.loads(run("runtime", "list", "--json").out) if each["chosen"]
+    ]
+    done = run("runtime", "path")
+    assert chosen["path"].startswith(done.out.strip())
+    assert chosen["variant"] in run("runtime", "list").out
+
+
+def test_runtime_path_of_an_unknown_runtime_fails_with_the_code(run: Run) -> None:
+    done = run("runtime", "path", "no-such-runtime")
+    assert (done.code, done.out) == (1, "")
+    assert done.err.startswith("tabagent: library_not_found: ")
+
+
+def test_inspect_judges_a_file(run: Run, chain_model: ChainModel) -> None:
+    done = run("models", "inspect", str(chain_model.path), "--json")
+    found = json.loads(done.out)
+    assert done.code == 0
+    assert found["verdict"] == "runs"
+    assert found["architecture"] == "llama"
+    assert found["estimate"]["weight_bytes"] == found["weight_bytes"] > 0
+    assert sum(each["tensors"] for each in found["tensor_types"]) == found["tensor_count"]
+    shown = run("models", "inspect", str(chain_model.path)).out
+    for word in ("runs", "llama", "general.architecture", found["tensor_types"][0]["name"]):
+        assert word in shown
+
+
+@pytest.mark.parametrize(
+    ("content", "code"),
+    [(None, "model_not_found"), (b"", "gguf_invalid"), (b"GGUF\x03\0\0\0", "gguf_invalid")],
+)
+def test_inspect_fails_with_the_code(
+    run: Run, tmp_path: Path, content: bytes | None, code: str
+) -> None:
+    file = tmp_path / "x.gguf"
+    if content is not None:
+        file.write_bytes(content)
+    done = run("models", "inspect", str(file))
+    assert (done.code, done.out) == (1, "")
+    assert done.err.startswith(f"tabagent: {code}: ")
+
+
+def test_without_a_server_models_lists_what_one_would_have(run: Run, home: Path) -> None:
+    (home / "models").mkdir(parents=True)
+    (home / "models" / "kept.gguf").touch()
+    found = json.loads(run("models", "list", "--json").out)
+    assert [each["id"] for each in found] == ["tabagent-guide", "kept"]
+    assert "kept" in run("models", "list").out
+
+
+def test_without_a_server_status_says_so_and_fails(run: Run) -> None:
+    assert run("status").code == 1
+    assert json.loads(run("status", "--json").out) == {"running": False}
+
+
+def test_status_and_models_ask_the_running_server(
+    run: Run, start: Callable[..., Process], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = start("serve", "--model", "demo=echo:x", "--port", "0", "--require-token").url()
+    found = json.loads(run("status", "--url", url, "--json").out)
+    assert (found["running"], found["health"], found["url"]) == (True, "ok", url)
+    assert [each["id"] for each in found["models"]] == ["demo"]
+    assert "demo" in run("status", "--url", url).out
+    monkeypatch.setenv("TABAGENT_PORT", url.rpartition(":")[2])
+    assert [each["id"] for each in json.loads(run("models", "list", "--json").out)] == ["demo"]
+
+
+def test_a_url_that_leads_nowhere_is_an_error(run: Run) -> None:
+    done = run("status", "--url", "http://127.0.0.1:9")
+    assert done.code == 1
+    assert done.err.startswith("tabagent: upstream_failed: ")
