@@ -208,7 +208,8 @@ fn create_context(
     let size = sizing::context_size(options, dimensions.context_length, dimensions.kv_bytes_per_token, available);
     let params = |parallel: u32| ContextParams {
         n_ctx: size * parallel,
-        n_batch: sizing::BATCH,
+        // The library would cut a batch to the context by itself, and the context would take that for a wrong layout.
+        n_batch: sizing::BATCH.min(size * parallel),
         n_ubatch: sizing::BATCH,
         n_seq_max: parallel,
         n_threads: threads,
