@@ -142,7 +142,7 @@ def _read(dialect: Dialect, connection: socket.socket, answer: Answer) -> bool:
     if dialect.end_mark in answer.received[-len(data) - len(dialect.end_mark) - 4096 :]:
         answer.ended = now
         return True
-    if not data or b'"error"' in data:
+    if not data or b'{"error":' in data or b'"type":"error"' in data:
         raise RuntimeError(bytes(answer.received[-600:]).decode(errors="replace"))
     return False
 
