@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -23,6 +24,13 @@ Loop = tuple[str, dict[str, bool]]
 
 ASYNCIO: Loop = ("asyncio", {"use_uvloop": False})
 UVLOOP: Loop = ("asyncio", {"use_uvloop": True})
+
+BOTH_LOOPS = [
+    pytest.param(ASYNCIO, id="asyncio"),
+    pytest.param(
+        UVLOOP, id="uvloop", marks=pytest.mark.skipif(sys.platform == "win32", reason="no uvloop")
+    ),
+]
 
 
 @pytest.fixture

@@ -38,12 +38,21 @@ async def http_server(
     config.ws_ping_interval = config.ws_ping_timeout = ping_interval
     server = Server(config, anyio.lowlevel.checkpoint)
     sockets = listen("127.0.0.1", 0)
-    with sockets[0]:
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(server.serve, sockets)
-            await server.accepting.wait()
+    ended = anyio.Event()
+
+    async def serve() -> None:
+        await server.serve(sockets)
+        ended.set()
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(serve)
+        await server.accepting.wait()
+        try:
             yield sockets[0].getsockname()[1]
+        finally:
             server.should_exit = True
+            with anyio.CancelScope(shield=True):
+                await ended.wait()
 
 
 @asynccontextmanager

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import anyio
 import anyio.lowlevel
@@ -13,6 +13,7 @@ from starlette.responses import PlainTextResponse, StreamingResponse
 from starlette.routing import Route, WebSocketRoute
 from tabagent.serving import HttpProtocol, WebSocketProtocol
 
+from tests.conftest import BOTH_LOOPS, Loop
 from tests.raw_websocket import (
     CLOSE,
     PING,
@@ -37,6 +38,11 @@ pytestmark = pytest.mark.anyio
 
 GET = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
 HANDSHAKE = handshake("/ws")
+
+
+@pytest.fixture(params=BOTH_LOOPS)
+def anyio_backend(request: pytest.FixtureRequest) -> Loop:
+    return cast("Loop", request.param)
 
 
 class Hasty(HttpProtocol):

@@ -143,7 +143,7 @@ class WebSocketProtocol(_StallGuard, WebSocketsSansIOProtocol):
     """
 
     _has_ponged = False
-    _received_at = 0.0
+    _heard = False  # since the last ping
     _abort_timer: asyncio.TimerHandle | None = None
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -158,8 +158,13 @@ class WebSocketProtocol(_StallGuard, WebSocketsSansIOProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Note that the peer lives."""
-        self._received_at = self.loop.time()
+        self._heard = True
         super().data_received(data)
+
+    def send_keepalive_ping(self) -> None:
+        """Listen anew."""
+        self._heard = False
+        super().send_keepalive_ping()
 
     def handle_pong(self, event: Frame) -> None:
         """Hold the peer to its pongs from now on."""
@@ -169,7 +174,7 @@ class WebSocketProtocol(_StallGuard, WebSocketsSansIOProtocol):
     def keepalive_timeout(self) -> None:
         """Judge a peer that has not ponged in time."""
         taken = not self._has_ponged and not self.transport.get_write_buffer_size()
-        if taken or self._received_at > self.ping_sent_at:
+        if taken or self._heard:
             self.pong_timer = self.pending_ping_payload = None
             self.schedule_ping()
             return

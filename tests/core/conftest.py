@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from typing import cast
 
 import pytest
 
-from tests.conftest import ASYNCIO, UVLOOP, Loop
-
-LOOPS = [ASYNCIO] if sys.platform == "win32" else [ASYNCIO, UVLOOP]
+from tests.conftest import BOTH_LOOPS, Loop
 
 
-@pytest.fixture(params=LOOPS, ids=["asyncio", "uvloop"][: len(LOOPS)])
+@pytest.fixture(params=BOTH_LOOPS)
 def anyio_backend(request: pytest.FixtureRequest) -> Loop:
     return cast("Loop", request.param)

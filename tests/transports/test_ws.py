@@ -233,7 +233,7 @@ async def test_a_client_that_has_once_ponged_is_held_to_it() -> None:
         for _ in range(3):
             await client.until("tabagent.ping")
             await client.send(type="tabagent.pong")
-        assert await client.closed() == 1000
+        assert await client.closed() == 1001
 
 
 async def test_a_client_may_ping_too() -> None:
@@ -253,7 +253,7 @@ async def test_a_client_that_vanishes_mid_stream_frees_its_slot() -> None:
 
 async def test_a_client_that_leaves_mid_stream_frees_its_slot() -> None:
     async with EchoServer.run() as server, server.client() as other:
-        async with server.client() as client:
+        async with server.client(max_queue=None) as client:
             await client.send(**ENDLESS)
             await client.until("response.output_text.delta")
         assert await other.answer("next") == "next"

@@ -20,6 +20,9 @@ PING: Final = '{"type":"tabagent.ping"}'
 PONG: Final = "tabagent.pong"
 LONGEST_PONG: Final = 256
 
+GOING_AWAY: Final = 1001
+"""Why we close: the server stops, or takes the peer for gone."""
+
 CLOSE_TIMEOUT: Final = 1.0
 """Seconds that a peer who takes nothing is given before it is left to the server to cut off."""
 
@@ -70,7 +73,7 @@ class WebSocketTransport(Transport):
             return
         self._closed = True
         with anyio.move_on_after(CLOSE_TIMEOUT), suppress(WebSocketDisconnect, RuntimeError):
-            await self._websocket.close()
+            await self._websocket.close(GOING_AWAY)
 
     async def keep_alive(self, interval: float) -> None:
         """Ping after each `interval` seconds without an outgoing message, until closed.
