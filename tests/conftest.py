@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import sys
 from typing import TYPE_CHECKING, Any
@@ -36,6 +37,17 @@ BOTH_LOOPS = [
 @pytest.fixture
 def anyio_backend() -> Loop:
     return ASYNCIO
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Hide this machine's settings and runtimes: a process opens one runtime, the bundled one."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in [name for name in os.environ if name.startswith("TABAGENT_")]:
+            if name != "TABAGENT_REQUIRE_BROWSER":
+                patch.delenv(name)
+        patch.setenv("TABAGENT_HOME", str(tmp_path_factory.mktemp("home")))
+        yield
 
 
 @pytest.fixture(autouse=True)

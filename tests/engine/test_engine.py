@@ -129,15 +129,20 @@ def test_deltas_of_concurrent_requests_are_interleaved(long_reader: Reader) -> N
 def test_more_requests_than_slots_wait_their_turn(long_chain_model: ChainModel) -> None:
     with Reader(long_chain_model.path, parallel=1) as reader:
         for request_id in (1, 2):
-            reader.engine.submit(request_id, "Count!", credit=CREDIT, max_tokens=30, temperature=0)
+            # Little credit keeps the first one in its slot until the second one has come.
+            reader.engine.submit(request_id, "Count!", credit=5, max_tokens=30, temperature=0)
+        while 2 not in reader.events:
+            reader.step()
+        for request_id in (1, 2):
+            reader.engine.grant(request_id, CREDIT)
         reader.until_ended(1, 2)
         assert [event[0] for event in reader.events[2]][:2] == ["queued", "started"]
         assert reader.text(1) == reader.text(2) == "".join(f" {number}" for number in range(30))
 
 
 def test_a_cancelled_request_ends_and_another_goes_on(long_reader: Reader) -> None:
-    for request_id in (1, 2):
-        long_reader.engine.submit(request_id, "Count!", credit=CREDIT, temperature=0)
+    long_reader.engine.submit(1, "Count!", credit=5, temperature=0)
+    long_reader.engine.submit(2, "Count!", credit=CREDIT, temperature=0)
     long_reader.until_started(1)
     long_reader.engine.cancel(1)
     long_reader.until_ended(1, 2)

@@ -31,11 +31,14 @@ pub fn detect() -> Hardware {
     Hardware { cpu: Cpu::detect(), memory: Memory::detect(), gpus: gpus() }
 }
 
-/// Threads to compute with: one per physical core, but no more than this process may use.
+/// Threads to compute with: one per physical core this process may use, less one where there are several.
+///
+/// Compute threads wait for each other by spinning. One that shares its core with the event loop or with the peer
+/// makes all others wait: on two busy cores, two threads are many times slower than one.
 #[must_use]
 pub fn compute_threads() -> u32 {
     let cpu = Cpu::detect();
-    cpu.cores.min(cpu.threads)
+    cpu.cores.min(cpu.threads).saturating_sub(1).max(1)
 }
 
 fn gpus() -> Vec<String> {
