@@ -119,10 +119,11 @@ async def test_who_does_not_finish_a_request_in_time_is_cut_off(sent: bytes) -> 
         await rest(stream)
 
 
-async def test_a_slow_answer_is_no_slow_request() -> None:
+@pytest.mark.parametrize("header", [b"", b"Connection: Upgrade\r\nUpgrade: h2c\r\n"])
+async def test_a_slow_answer_is_no_slow_request(header: bytes) -> None:
     app = App()
     async with http_server(app.asgi, http=Hasty) as port, connected(port) as stream:
-        await stream.send(GET.replace(b"GET /", b"GET /flood"))
+        await stream.send(b"GET /flood HTTP/1.1\r\nHost: localhost\r\n" + header + b"\r\n")
         for _ in range(500):  # takes many times the deadlines, as long as something moves
             await stream.receive()
         assert not app.ended.is_set()

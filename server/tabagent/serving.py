@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import signal
 import threading
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from websockets.frames import Frame
 
 __all__ = ["HttpProtocol", "Server", "WebSocketProtocol", "server_config"]
+
+log = logging.getLogger("tabagent.serving")
 
 GRACE: Final = 1.0
 """Seconds that a closing connection may take to flush what it has to say."""
@@ -68,6 +71,8 @@ class _StallGuard(asyncio.Protocol):
         if self.transport.get_write_buffer_size() < pending:
             self._watch_writing()
         else:
+            peer = self.transport.get_extra_info("peername")
+            log.info("cut off %s, which took nothing for %g s", peer, self.stall_timeout)
             self.transport.abort()
 
 

@@ -41,7 +41,14 @@ def _runtimes(runtime: str | None) -> dict[str, Any]:
     try:
         found = list_runtimes(runtime)
     except EngineError as error:
-        refused = {"id": runtime, "path": runtime, "allowed": False, "score": 0}
+        refused = {
+            "id": runtime,
+            "path": runtime,
+            "variant": "",
+            "version": "",
+            "allowed": False,
+            "score": 0,
+        }
         return {"runtime": None, "candidates": [{**refused, "reason": str(error)}]}
     shown = ("id", "path", "variant", "version", "allowed", "score", "reason")
     candidates = [{key: dict(each)[key] for key in shown} for each in found]

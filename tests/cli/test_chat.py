@@ -65,6 +65,13 @@ def test_a_model_that_cannot_be_loaded_is_an_error(run: Run) -> None:
     assert done.err.startswith("tabagent: model_not_found: ")
 
 
+def test_without_any_model_it_says_so(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TABAGENT_NO_MODEL", "1")
+    done = run("chat", stdin="hello\n")
+    assert (done.code, done.out) == (1, "")
+    assert done.err.startswith("tabagent: model_not_found: ")
+
+
 def test_control_characters_do_not_reach_the_terminal(run: Run, place: list[str]) -> None:
     assert "\x1b" not in run("chat", *place, stdin="red \x1b[31m alert\n").out
 

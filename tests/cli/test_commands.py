@@ -96,6 +96,7 @@ def test_doctor_tells_why_a_named_runtime_is_not_there(run: Run, tmp_path: Path)
     found = json.loads(run("doctor", "--json", "--runtime", str(tmp_path / "none")).out)
     assert found["runtime"] is None
     assert str(tmp_path) in found["candidates"][0]["reason"]
+    assert "refused" in run("doctor", "--runtime", str(tmp_path / "none")).out
 
 
 def test_runtime_list_and_path_agree(run: Run) -> None:

@@ -6,6 +6,7 @@ import http.client
 import json
 import signal
 import socket
+import subprocess
 import sys
 from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any
@@ -182,3 +183,11 @@ def test_prompts_and_answers_are_not_logged(start: Start) -> None:
             pass
     assert server.end(signal.SIGTERM) == 0
     assert "secret" not in "".join(server.lines)
+
+
+def test_serving_imports_nothing_that_only_other_commands_need() -> None:
+    code = "import sys, tabagent.cli.serve, tabagent.run; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    packages = {name.partition(".")[0] for name in done.stdout.split()}
+    assert "starlette" in packages
+    assert not packages & {"rich", "numpy", "pydantic", "tabagent_engine", "tabagent_backends"}

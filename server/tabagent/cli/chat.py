@@ -15,7 +15,7 @@ from tabagent.core.errors import TabagentError
 from .output import printable, server_url
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Generator, Mapping, Sequence
 
     from tabagent.config import Config
 
@@ -48,7 +48,7 @@ class Answerer(Protocol):
 
     def stream_chat(
         self, model: str | None, messages: Sequence[Mapping[str, str]], settings: Mapping[str, Any]
-    ) -> Iterator[str]:
+    ) -> Generator[str]:
         """Yield an answer piece by piece; closing the iterator cancels it."""
 
 
@@ -128,7 +128,7 @@ class Conversation:
         pieces: list[str] = []
         try:
             answer = self._answerer.stream_chat(self._model, messages, self._settings)
-            with closing(answer):  # type: ignore[type-var]
+            with closing(answer):
                 for piece in answer:
                     pieces.append(piece)
                     sys.stdout.write(printable(piece))
@@ -137,8 +137,8 @@ class Conversation:
             click.echo(" (cancelled)", err=True)
         except TabagentError as error:
             click.echo(f"{error.code}: {error.message}", err=True)
-            if not pieces:
-                return
+        if not pieces:
+            return
         sys.stdout.write("\n")
         self._turns += [messages[-1], {"role": "assistant", "content": "".join(pieces)}]
 

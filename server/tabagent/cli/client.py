@@ -13,13 +13,15 @@ from tabagent.core.errors import HTTP_STATUS, BackendError, TabagentError, error
 from tabagent.credentials import client_token
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Generator, Iterator, Mapping, Sequence
 
     from tabagent.config import Config, Paths
 
 __all__ = ["ServerClient", "find_server"]
 
 CONNECT_TIMEOUT = 2.0
+HEALTH_TIMEOUT = 5.0
+"""Seconds after which whoever listens there is not one of ours; a model may take for ever."""
 STATUSES = {"ok", "loading"}
 
 
@@ -56,7 +58,7 @@ class ServerClient:
 
     def health(self) -> str:
         """Return `ok` or `loading`."""
-        with self._response("GET", "/health", None) as response:
+        with self._response("GET", "/health", None, patience=HEALTH_TIMEOUT) as response:
             return str(_object(response.read()).get("status"))
 
     def get(self, path: str) -> Any:
@@ -70,7 +72,7 @@ class ServerClient:
 
     def stream_chat(
         self, model: str | None, messages: Sequence[Mapping[str, str]], settings: Mapping[str, Any]
-    ) -> Iterator[str]:
+    ) -> Generator[str]:
         """Yield an answer piece by piece; closing the iterator cancels it.
 
         :raises TabagentError: with the code of the server's error.
@@ -91,11 +93,13 @@ class ServerClient:
                     yield choice["delta"].get("content") or ""
 
     @contextmanager
-    def _response(self, method: str, path: str, body: Any) -> Iterator[http.client.HTTPResponse]:
+    def _response(
+        self, method: str, path: str, body: Any, *, patience: float | None = None
+    ) -> Iterator[http.client.HTTPResponse]:
         connection = http.client.HTTPConnection(self._host, self._port, timeout=CONNECT_TIMEOUT)
         try:
             connection.connect()
-            connection.sock.settimeout(None)  # a model may take long to answer
+            connection.sock.settimeout(patience)
             data = None if body is None else msgspec.json.encode(body)
             connection.request(method, path, data, self._headers)
             yield connection.getresponse()

@@ -10,6 +10,7 @@ import click
 from tabagent.config import Paths, load_config
 
 from .output import as_json, pairs, show_json, size, table
+from .runtime import candidates_table
 
 __all__ = ["doctor"]
 
@@ -50,21 +51,7 @@ def _show(found: dict[str, Any], paths: Paths) -> None:
         ]
     )
     click.echo()
-    table(
-        ("", "runtime", "variant", "version", "score", "reason"),
-        [
-            (
-                "→" if chosen and each["path"] == chosen["path"] else "",
-                each["id"],
-                each["variant"],
-                each["version"],
-                str(each["score"]) if each["allowed"] else "refused",
-                each["reason"],
-            )
-            for each in found["candidates"]
-        ],
-        "no runtime was found; `tabagent runtime install` fetches one",
-    )
+    candidates_table(found["candidates"], chosen)
     click.echo()
     plugins = [("backend", each) for each in found["backends"]]
     plugins += [("transport", each) for each in found["transports"]]

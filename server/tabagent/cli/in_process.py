@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any, Self
 from msgspec.structs import replace
 
 from tabagent.app import Application
+from tabagent.core.errors import RequestError
 from tabagent.core.events import TERMINAL_EVENTS, Failed, ReasoningDelta, TextDelta
 from tabagent.core.requests import GenerateRequest, Message, SamplingParams
 from tabagent.log import configure_logging
 from tabagent.models import find_model
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Generator, Mapping, Sequence
 
     from tabagent.config import Config, Paths
     from tabagent.core.engine import Engine
@@ -32,6 +33,8 @@ class InProcess:
             found = find_model(model, config, paths)
             config = replace(config, model=(f"{found.id}={found.source}",), no_model=False)
         self._application = Application(config, paths)
+        if not self._application.models:
+            raise RequestError("model_not_found", "no model is named; --model names one")
         self._runner = asyncio.Runner()
         self._closing: asyncio.Event
         self._engine: Engine
@@ -76,7 +79,7 @@ class InProcess:
 
     def stream_chat(
         self, model: str | None, messages: Sequence[Mapping[str, str]], settings: Mapping[str, Any]
-    ) -> Iterator[str]:
+    ) -> Generator[str]:
         """Yield an answer piece by piece; closing the iterator cancels it.
 
         :raises TabagentError: when the request fails.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -12,9 +12,7 @@ from tabagent.core.errors import BackendError, error_from_code
 from .output import as_json, show_json, table
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from tabagent_engine.types import RuntimeCandidate
+    from collections.abc import Iterator, Mapping, Sequence
 
 __all__ = ["candidates_table", "engine_errors", "runtime"]
 
@@ -35,7 +33,7 @@ def list_runtimes(as_json: bool) -> None:
     if as_json:
         show_json(found)
     else:
-        candidates_table(found)
+        candidates_table(found, next((each for each in found if each["chosen"]), None))
 
 
 @runtime.command()
@@ -61,11 +59,12 @@ def path(wanted: str | None) -> None:
     click.echo(folder)
 
 
-def candidates_table(found: list[RuntimeCandidate]) -> None:
-    """Print candidates as a table."""
+def candidates_table(found: Sequence[Mapping[str, Any]], chosen: Mapping[str, Any] | None) -> None:
+    """Print candidates as a table; the arrow is at the chosen one."""
+    place = None if chosen is None else (chosen["path"], chosen["variant"])
     rows = [
         (
-            "→" if each["chosen"] else "",
+            "→" if (each["path"], each["variant"]) == place else "",
             each["id"],
             each["variant"],
             each["version"],
@@ -74,7 +73,11 @@ def candidates_table(found: list[RuntimeCandidate]) -> None:
         )
         for each in found
     ]
-    table(("", "runtime", "variant", "version", "score", "reason"), rows, "no runtime was found")
+    table(
+        ("", "runtime", "variant", "version", "score", "reason"),
+        rows,
+        "no runtime was found; `tabagent runtime install` fetches one",
+    )
 
 
 @contextmanager
