@@ -25,9 +25,6 @@ class Done(Struct):
     err: str
 
 
-Run = "Callable[..., Done]"
-
-
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An installation without settings, beside no server."""
@@ -52,6 +49,24 @@ def run(
         return Done(int(exited.value.code or 0), captured.out, captured.err)
 
     return run
+
+
+@pytest.fixture
+def spawn(home: Path) -> Callable[..., Done]:
+    """Run a command in a process of its own: this one may be bound to a runtime already."""
+
+    def spawn(*arguments: str, stdin: str = "") -> Done:
+        done = subprocess.run(
+            [sys.executable, "-m", "tabagent", *arguments],
+            input=stdin,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=50,
+        )
+        return Done(done.returncode, done.stdout, done.stderr)
+
+    return spawn
 
 
 class Process:

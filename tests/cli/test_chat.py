@@ -32,8 +32,8 @@ def test_each_line_gets_its_answer(run: Run, place: list[str]) -> None:
     assert (done.code, done.out) == (0, "hello you\nand again\n")
 
 
-def test_a_real_model_answers_in_process(run: Run, chain_model: ChainModel) -> None:
-    done = run("chat", "--model", str(chain_model.path), stdin="/set temperature 0\nanything\n")
+def test_a_real_model_answers_in_process(spawn: Run, chain_model: ChainModel) -> None:
+    done = spawn("chat", "--model", str(chain_model.path), stdin="/set temperature 0\nanything\n")
     assert (done.code, done.out) == (0, f"{KNOWN_ANSWER}\n")
 
 

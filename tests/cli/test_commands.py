@@ -66,8 +66,8 @@ def test_a_wrong_settings_file_is_told_by_every_command_that_reads_it(run: Run, 
         assert "prot" in done.err
 
 
-def test_doctor_tells_machines_what_the_contract_says(run: Run) -> None:
-    done = run("doctor", "--json")
+def test_doctor_tells_machines_what_the_contract_says(spawn: Run) -> None:
+    done = spawn("doctor", "--json")
     found = json.loads(done.out)
     assert done.code == 0
     assert found["version"] == tabagent.__version__
@@ -85,27 +85,27 @@ def test_doctor_tells_machines_what_the_contract_says(run: Run) -> None:
     assert "ws" in {each["name"] for each in found["transports"]}
 
 
-def test_doctor_tells_people_which_runtime_and_why(run: Run) -> None:
-    found = json.loads(run("doctor", "--json").out)["runtime"]
-    shown = run("doctor").out
+def test_doctor_tells_people_which_runtime_and_why(spawn: Run) -> None:
+    found = json.loads(spawn("doctor", "--json").out)["runtime"]
+    shown = spawn("doctor").out
     for word in (found["id"], found["variant"], found["version"], found["reason"]):
         assert word in shown
 
 
-def test_doctor_tells_why_a_named_runtime_is_not_there(run: Run, tmp_path: Path) -> None:
-    found = json.loads(run("doctor", "--json", "--runtime", str(tmp_path / "none")).out)
+def test_doctor_tells_why_a_named_runtime_is_not_there(spawn: Run, tmp_path: Path) -> None:
+    found = json.loads(spawn("doctor", "--json", "--runtime", str(tmp_path / "none")).out)
     assert found["runtime"] is None
     assert str(tmp_path) in found["candidates"][0]["reason"]
-    assert "refused" in run("doctor", "--runtime", str(tmp_path / "none")).out
+    assert "refused" in spawn("doctor", "--runtime", str(tmp_path / "none")).out
 
 
-def test_runtime_list_and_path_agree(run: Run) -> None:
+def test_runtime_list_and_path_agree(spawn: Run) -> None:
     (chosen,) = [
-        each for each in json.loads(run("runtime", "list", "--json").out) if each["chosen"]
+        each for each in json.loads(spawn("runtime", "list", "--json").out) if each["chosen"]
     ]
-    done = run("runtime", "path")
+    done = spawn("runtime", "path")
     assert chosen["path"].startswith(done.out.strip())
-    assert chosen["variant"] in run("runtime", "list").out
+    assert chosen["variant"] in spawn("runtime", "list").out
 
 
 def test_runtime_path_of_an_unknown_runtime_fails_with_the_code(run: Run) -> None:
