@@ -5,24 +5,13 @@ from __future__ import annotations
 import io
 import json
 import logging
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import pytest
 from tabagent.log import configure_logging
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
-
-@pytest.fixture(autouse=True)
-def restored_loggers() -> Iterator[None]:
-    loggers = [logging.getLogger(name) for name in ("", "tabagent", "uvicorn")]
-    before = [(logger, logger.level, logger.handlers[:]) for logger in loggers]
-    yield
-    for logger, level, handlers in before:
-        logger.setLevel(level)
-        logger.handlers[:] = handlers
-    logging.captureWarnings(False)
+pytestmark = pytest.mark.usefixtures("restored_loggers")
 
 
 def logged(style: Literal["text", "json"], level: str = "info") -> io.StringIO:
