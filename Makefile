@@ -15,6 +15,8 @@ ENGINE_SOURCES := $(shell find engine_rs -path engine_rs/target -prune -o \
 # `uv run` and `uv sync` would resolve again and undo the hashed pins; only `uv pip` is used.
 export VIRTUAL_ENV := $(CURDIR)/.venv
 export UV_PYTHON_DOWNLOADS := never
+# A server that starts within a second does not compile its imports first.
+export UV_COMPILE_BYTECODE := 1
 
 .PHONY: help serve test lint format bench lock runtime clean
 
@@ -77,4 +79,5 @@ $(UV):
 .make/engine: .make/python pyproject.toml $(ENGINE_SOURCES)
 	@command -v cargo >/dev/null || { echo "TabAgent builds its engine with Rust: install it from https://rustup.rs, then run make again." >&2; exit 1; }
 	$(UV) pip install --quiet --no-deps -e . -e ./engine_rs
+	@$(VENV)/python -m compileall -qq server transports backends engine_rs/python
 	@touch $@

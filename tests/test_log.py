@@ -10,7 +10,6 @@ from typing import Literal
 import pytest
 from tabagent.log import configure_logging
 
-
 pytestmark = pytest.mark.usefixtures("restored_loggers")
 
 
