@@ -11,7 +11,7 @@ from benchmarks.models import SHAPES, write_model
 from benchmarks.runtime import find_runtime
 
 # Long enough that a round's figures are steady, short enough for ten rounds.
-TOKENS = {"tiny": 1500, "0.5B-Q4_0": 64}
+TOKENS = {"tiny": 800, "0.5B-Q4_0": 40}
 
 
 def main() -> None:
