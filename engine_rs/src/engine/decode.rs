@@ -130,6 +130,10 @@ impl DecodeLoop {
             self.tell_positions();
             self.look(now);
             self.scheduler.plan(&self.views, self.prompt_rate, &mut self.plan);
+            if self.plan.is_empty() || self.plan.prompt_tokens() > 0 {
+                // The next write may be long in coming.
+                self.outbox.announce();
+            }
             if self.plan.is_empty() {
                 self.inbox.wait(self.next_stall());
             } else {
