@@ -163,6 +163,16 @@ class AccessPolicy:
             "origin_not_allowed", f"the origin {_shown(caller.origin)} has not been approved"
         )
 
+    def judge_native(self, extension: str | None) -> Principal:
+        """Return the principal behind a native port: an extension, or local software.
+
+        The system has seen to it that it is our user, and the native host that the user has
+        installed this extension.
+        """
+        if extension is None:
+            return LOCAL
+        return Principal(extension, frozenset({"infer", "manage"}))
+
     def allows_origin(self, origin: str) -> bool:
         """Whether answers to `origin` may carry CORS headers that name it."""
         return origin in self._origins

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 from msgspec import Struct
@@ -57,12 +58,14 @@ class ListenerContext(Struct, frozen=True):
         handle: Runs an accepted connection.
         max_message_size: Most bytes of one incoming message.
         ping_interval: Seconds between pings on an idle connection.
+        run: Folder for sockets of this user's programs; None where none shall be made.
     """
 
     access: AccessPolicy
     handle: ConnectionHandler
     max_message_size: int = 1024 * 1024
     ping_interval: float = 20.0
+    run: Path | None = None
 
 
 class Listener(ABC):
