@@ -48,12 +48,24 @@ CLOSE_TIMEOUT: Final = 2.0
 class Application:
     """One server process: what it was told, and the plugins it found."""
 
-    def __init__(self, config: Config, paths: Paths, registry: Registry | None = None) -> None:
+    def __init__(
+        self,
+        config: Config,
+        paths: Paths,
+        registry: Registry | None = None,
+        *,
+        daemon: bool = False,
+    ) -> None:
         """Resolve everything that can be wrong before anything runs.
+
+        A `daemon` was started by nobody who could mend its settings: it does without a port that
+        is taken and without a model that cannot be loaded.
 
         :raises TabagentError: for settings that do not fit, or that are not supported yet.
         """
         self.config = config
+        self.daemon = daemon
+        self.paths = paths
         self.registry = registry or Registry()
         self.backend_config = backend_config(config)
         self.access = AccessPolicy(
@@ -67,6 +79,8 @@ class Application:
         ]
         self._known = installed_models(models_folder(config, paths))
         self._failure: TabagentError | None = None
+        self._connected = 0
+        self._connections = 0
         self._server: Server | None = None
 
     def listen(self) -> list[socket.socket]:
@@ -74,12 +88,18 @@ class Application:
 
         :raises OSError: when it cannot be had.
         """
-        return listen(self.config.host, self.config.port)
+        try:
+            return listen(self.config.host, self.config.port)
+        except OSError as error:
+            if not self.daemon:
+                raise
+            log.warning("no HTTP: %s", error.strerror or error)
+            return []
 
-    async def run(self, sockets: list[socket.socket], ready: Callable[[str], None]) -> None:
+    async def run(self, sockets: list[socket.socket], ready: Callable[[str | None], None]) -> None:
         """Serve until a signal, `stop`, the idle time-out or a failed start.
 
-        `ready` gets the address once the first model is loaded.
+        `ready` gets the address, if any, once the first model is loaded.
 
         :raises TabagentError: when a model named at start-up cannot be loaded.
         """
@@ -93,7 +113,8 @@ class Application:
             self._server = server = Server(uvicorn_config, engine.aclose)
             for listener in listeners:
                 tasks.start_soon(listener.serve)
-            tasks.start_soon(self._load_models, engine, server, partial(ready, url_of(sockets[0])))
+            url = url_of(sockets[0]) if sockets else None
+            tasks.start_soon(self._load_models, engine, server, partial(ready, url))
             if self.config.idle_exit is not None:
                 tasks.start_soon(self._stop_when_idle, server, self.config.idle_exit)
             await server.serve(sockets)
@@ -125,9 +146,17 @@ class Application:
         protocols = self.registry.protocols()
 
         async def handle(transport: Transport, protocol: str, principal: Principal) -> None:
-            await Session(transport, protocols[protocol](principal), engine).run()
+            if protocol not in protocols:
+                text = f"no protocol {protocol!r} is installed"
+                raise RequestError("not_supported", text)
+            self._connections += 1
+            self._connected += 1
+            try:
+                await Session(transport, protocols[protocol](principal), engine).run()
+            finally:
+                self._connected -= 1
 
-        context = ListenerContext(self.access, handle, MAX_MESSAGE_SIZE)
+        context = ListenerContext(self.access, handle, MAX_MESSAGE_SIZE, run=self.paths.run)
         return [cls(context) for cls in self.registry.listeners().values()]
 
     def asgi(self, engine: Engine, listeners: Iterable[Listener]) -> Starlette:
@@ -149,6 +178,9 @@ class Application:
             try:
                 await engine.load(spec.id)
             except TabagentError as error:
+                if self.daemon:
+                    log.error("%s is not loaded: %s: %s", spec.id, error.code, error)
+                    continue
                 if not server.should_exit:
                     self._failure = error
                     self.stop()
@@ -159,12 +191,13 @@ class Application:
     async def _stop_when_idle(self, server: Server, seconds: float) -> None:
         """Stop once nothing has been connected for `seconds`."""
         await server.accepting.wait()
-        served, idle_since = 0, anyio.current_time()
+        served, idle_since = (0, 0), anyio.current_time()
         while anyio.current_time() - idle_since < seconds:
             await anyio.sleep(min(1.0, seconds / 4))
             state = server.server_state
-            if state.connections or state.total_requests != served:
-                served, idle_since = state.total_requests, anyio.current_time()
+            so_far = (state.total_requests, self._connections)
+            if state.connections or self._connected or so_far != served:
+                served, idle_since = so_far, anyio.current_time()
         log.info("idle for %g s", seconds)
         self.stop()
 

@@ -43,12 +43,17 @@ class ConfigError(RequestError):
 
 
 class Paths(Struct, frozen=True):
-    """The folders of one installation; none of them need exist."""
+    """The folders of one installation; none of them need exist.
+
+    Attributes:
+        run: Where running servers have their sockets.
+    """
 
     config: Path
     data: Path
     cache: Path
     state: Path
+    run: Path
 
     @classmethod
     def locate(cls, environ: Mapping[str, str]) -> Paths:
@@ -56,12 +61,18 @@ class Paths(Struct, frozen=True):
         home = environ.get("TABAGENT_HOME")
         if home:
             root = Path(home).expanduser().absolute()
-            return cls(root, root, root / "cache", root)
+            return cls(root, root, root / "cache", root, root / "run")
         from platformdirs import PlatformDirs
 
         dirs = PlatformDirs("tabagent", appauthor=False)
+        state = dirs.user_state_path
+        runtime = environ.get("XDG_RUNTIME_DIR")
         return cls(
-            dirs.user_config_path, dirs.user_data_path, dirs.user_cache_path, dirs.user_state_path
+            dirs.user_config_path,
+            dirs.user_data_path,
+            dirs.user_cache_path,
+            state,
+            Path(runtime) / "tabagent" if runtime else state / "run",
         )
 
     @property

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
+
+from msgspec.structs import replace
 
 from .app import Application
 from .log import configure_logging
@@ -19,15 +21,20 @@ __all__ = ["run_server"]
 
 log = logging.getLogger("tabagent.app")
 
+DAEMON_IDLE_EXIT: Final = 600.0
+"""Seconds that a server which nobody started by hand waits for the next connection."""
 
-def run_server(config: Config, paths: Paths) -> None:
-    """Serve; returns after a signal or the idle time-out.
+
+def run_server(config: Config, paths: Paths, *, daemon: bool = False) -> None:
+    """Serve; returns after a signal or the idle time-out, which a daemon always has.
 
     :raises TabagentError: for wrong settings, and when a model cannot be loaded.
     :raises OSError: when the address cannot be had.
     """
     configure_logging(config.log_level, config.log_format)
-    application = Application(config, paths)
+    if daemon and config.idle_exit is None:
+        config = replace(config, idle_exit=DAEMON_IDLE_EXIT)
+    application = Application(config, paths, daemon=daemon)
     sockets = application.listen()
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
         runner.run(application.run(sockets, _announce(config)))
@@ -42,9 +49,9 @@ def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     return uvloop.new_event_loop
 
 
-def _announce(config: Config) -> Callable[[str], None]:
-    def announce(url: str) -> None:
-        message = f"TabAgent is ready at {url}"
+def _announce(config: Config) -> Callable[[str | None], None]:
+    def announce(url: str | None) -> None:
+        message = f"TabAgent is ready at {url}" if url else "TabAgent is ready, without HTTP"
         if config.log_format == "json":
             log.info(message)
         else:

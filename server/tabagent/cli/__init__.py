@@ -5,11 +5,13 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Final
 
 import click
 
 from tabagent import __version__
+from tabagent.config import Paths
 from tabagent.core.errors import TabagentError
 
 if TYPE_CHECKING:
@@ -36,25 +38,35 @@ COMMANDS: Final = {
     "status": "status",
     "bench": "absent",
     "cache": "absent",
-    "host": "absent",
     "origins": "absent",
-    "stop": "absent",
+    "stop": "stop",
 }
 """The module that has each command, under the command's name."""
 
+PLUGINS: Final = "tabagent.commands"
+"""The entry-point group of commands that come with transports and backends."""
+
 
 class Commands(click.Group):
-    """Imports the module of a command when it is wanted: `serve` starts without the others."""
+    """Imports the module of a command when it is wanted: `serve` starts without the others.
+
+    Commands of plugins find the application's folders in their context.
+    """
 
     def list_commands(self, context: click.Context) -> list[str]:
         """Return the names, in the order of the help."""
-        return list(COMMANDS)
+        return [*COMMANDS, *sorted(entry_points(group=PLUGINS).names)]
 
     def get_command(self, context: click.Context, name: str) -> click.Command | None:
         """Return a command, or None when there is none of that name."""
-        if name not in COMMANDS:
-            return None
-        command = getattr(importlib.import_module(f"{__name__}.{COMMANDS[name]}"), name)
+        if name in COMMANDS:
+            command = getattr(importlib.import_module(f"{__name__}.{COMMANDS[name]}"), name)
+        else:
+            found = list(entry_points(group=PLUGINS, name=name))
+            if not found:
+                return None
+            command = found[0].load()
+            context.obj = Paths.locate(os.environ)
         assert isinstance(command, click.Command)
         return command
 

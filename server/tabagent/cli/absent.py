@@ -11,7 +11,7 @@ from tabagent.core.errors import RequestError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["bench", "cache", "host", "origins", "refusing", "stop"]
+__all__ = ["bench", "cache", "origins", "refusing"]
 
 ANY_ARGUMENTS: Final = {"ignore_unknown_options": True, "allow_extra_args": True}
 
@@ -36,9 +36,7 @@ def _group(name: str, text: str, *commands: str) -> click.Group:
 
 
 bench = refusing("", "bench")
-stop = refusing("", "stop")
 cache = _group("cache", "Caches on disk.", "clear")
-host = _group("host", "The native host of browsers.", "install", "uninstall", "status")
 origins = _group(
     "origins", "Approved origins; see serve --allow-origin.", "list", "approve", "revoke"
 )

@@ -12,14 +12,14 @@ from tabagent.config import Paths, load_config
 __all__ = ["serve"]
 
 
-def _run(**flags: Any) -> None:
+def _run(*, daemon: bool, **flags: Any) -> None:
     paths = Paths.locate(os.environ)
     given = {key: value for key, value in flags.items() if value not in (None, ())}
     config = load_config(given, os.environ, paths.config_file)
 
     from tabagent.run import run_server
 
-    run_server(config, paths)
+    run_server(config, paths, daemon=daemon)
 
 
 def _option(name: str, metavar: str, text: str) -> click.Option:
@@ -64,5 +64,6 @@ serve = click.Command(
         _option("--idle-exit", "SECONDS", "End when nothing has been connected for so long."),
         _option("--log-format", "text|json", "By default text."),
         _option("--log-level", "debug|info|warning|error", "By default info."),
+        click.Option(["--daemon"], is_flag=True, hidden=True),  # how the native host starts it
     ],
 )

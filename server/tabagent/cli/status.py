@@ -20,11 +20,15 @@ __all__ = ["status"]
 def status(as_json: bool, url: str | None) -> None:
     """Say whether a server runs; exit with 1 when none does."""
     from .client import find_server
+    from .stop import find_process
 
     paths = Paths.locate(os.environ)
     config = load_config({}, os.environ, paths.config_file)
     server = find_server(config, paths, url)
-    found: dict[str, Any] = {"running": server is not None}
+    process = find_process(paths) if url is None else None
+    found: dict[str, Any] = {"running": server is not None or process is not None}
+    if process is not None:
+        found |= {"pid": process.pid, "version": process.version}
     if server is not None:
         system = server.get("/v1/system")
         found |= {
@@ -36,21 +40,23 @@ def status(as_json: bool, url: str | None) -> None:
         }
     if as_json:
         show_json(found)
-    elif server is None:
-        click.echo("no server is running")
-    else:
+    elif found["running"]:
         _show(found)
-    if server is None:
+    else:
+        click.echo("no server is running")
+    if not found["running"]:
         raise SystemExit(1)
 
 
 def _show(found: dict[str, Any]) -> None:
-    runtime = found["runtime"]
-    pairs(
-        [
-            ("server", f"TabAgent {found['version']} at {found['url']}"),
+    lines = [("server", f"TabAgent {found['version']} at {found.get('url', 'no address')}")]
+    if "pid" in found:
+        lines.append(("process", str(found["pid"])))
+    if "url" in found:
+        runtime = found["runtime"]
+        lines += [
             ("health", found["health"]),
             ("runtime", f"{runtime['id']} ({runtime['variant']})" if runtime else "none"),
             ("models", ", ".join(model["id"] for model in found["models"]) or "none"),
         ]
-    )
+    pairs(lines)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from .requests import Principal
 
-__all__ = ["ConnectionHandler", "Listener", "ListenerContext", "Transport"]
+__all__ = ["ConnectionHandler", "Listener", "ListenerContext", "RunningServer", "Transport"]
 
 
 class Transport(ABC):
@@ -68,6 +68,13 @@ class ListenerContext(Struct, frozen=True):
     run: Path | None = None
 
 
+class RunningServer(Struct, frozen=True):
+    """A server process that has answered."""
+
+    pid: int
+    version: str
+
+
 class Listener(ABC):
     """Accepts connections and hands each to `context.handle`.
 
@@ -78,6 +85,12 @@ class Listener(ABC):
 
     def __init__(self, context: ListenerContext) -> None:
         self.context = context
+
+    @classmethod
+    def find_server(cls, run: Path) -> RunningServer | None:
+        """Return the server that listens in the folder `run`; None where there is no telling."""
+        del run
+        return None
 
     def routes(self) -> Sequence[Any]:
         """Return ASGI (Starlette) routes to mount; empty when it listens by itself."""

@@ -7,15 +7,14 @@ import os
 import struct
 import sys
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import anyio
-from anyio.abc import Process
 from anyio.streams.buffered import BufferedByteReceiveStream
 from msgspec import Struct
 from tabagent.core.access import AccessPolicy
 from tabagent.core.errors import TransportClosed
+from tabagent.core.requests import Principal
 from tabagent.core.transport import ListenerContext, Transport
 from tabagent_native import NativeListener
 from tabagent_native.install import Host, HostFolders
@@ -23,9 +22,10 @@ from tabagent_native.manifest import Extensions
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+    from pathlib import Path
 
+    from anyio.abc import Process
     from anyio.streams.memory import MemoryObjectReceiveStream
-    from tabagent.core.requests import Principal
     from tabagent.core.transport import ConnectionHandler
 
 EXTENSION = "abcdefghijklmnopabcdefghijklmnop"

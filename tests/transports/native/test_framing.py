@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import sys
 
 import pytest
@@ -24,7 +25,7 @@ def decode(stream: bytes, cuts: list[int], limit: int = LIMIT) -> tuple[list[Fra
     decoder = FrameDecoder(limit)
     edges = sorted({0, len(stream), *(cut % (len(stream) + 1) for cut in cuts)})
     frames: list[Frame] = []
-    for start, end in zip(edges, edges[1:], strict=False):
+    for start, end in itertools.pairwise(edges):
         frames += decoder.receive_data(stream[start:end])
     return frames, decoder
 

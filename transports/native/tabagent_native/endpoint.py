@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-__all__ = ["Endpoint", "EndpointError", "open_endpoint", "peer_uid"]
+__all__ = ["Endpoint", "EndpointError", "connect", "open_endpoint", "peer_uid"]
 
 BACKLOG: Final = 128
 LOCK_NAME: Final = "native.lock"
@@ -30,9 +30,9 @@ class EndpointError(Exception):
 
 
 class Endpoint(Struct, frozen=True):
-    """A listening socket, and the key that a hello must show when any user can connect."""
+    """A socket, and the key that a hello must show where any user can connect."""
 
-    listening: socket.socket
+    socket: socket.socket
     key: str = ""
 
 
@@ -53,6 +53,24 @@ def open_endpoint(folder: Path, *, loopback_tcp: bool = LOOPBACK_TCP) -> Iterato
         except OSError as error:
             raise EndpointError(f"cannot listen in {folder}: {error}") from None
         yield endpoint
+
+
+def connect(folder: Path, *, loopback_tcp: bool = LOOPBACK_TCP) -> Endpoint:
+    """Connect to the server that listens in `folder`.
+
+    :raises OSError: when none does.
+    """
+    if loopback_tcp:
+        port, key = (folder / PORT_FILE).read_text(encoding="ascii").split()
+        return Endpoint(socket.create_connection(("127.0.0.1", int(port))), key)
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        with _address(folder / SOCKET_NAME) as address:
+            connection.connect(address)
+    except OSError:
+        connection.close()
+        raise
+    return Endpoint(connection)
 
 
 def peer_uid(connection: socket.socket) -> int | None:
@@ -88,7 +106,8 @@ def _listen_unix(folder: Path) -> Iterator[Endpoint]:
     path = folder / SOCKET_NAME
     path.unlink(missing_ok=True)  # left by a server that was killed: this one holds the lock
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listening:
-        _bind(listening, path)
+        with _address(path) as address:
+            listening.bind(address)
         path.chmod(0o600)
         listening.listen(BACKLOG)
         try:
@@ -97,16 +116,17 @@ def _listen_unix(folder: Path) -> Iterator[Endpoint]:
             path.unlink(missing_ok=True)
 
 
-def _bind(listening: socket.socket, path: Path) -> None:
-    if sys.platform != "linux":
-        listening.bind(str(path))
-        return
-    # The path of a socket is limited to 107 bytes; through /proc that of the folder is not.
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        listening.bind(f"/proc/self/fd/{folder}/{path.name}")
-    finally:
-        os.close(folder)
+@contextmanager
+def _address(path: Path) -> Iterator[str]:
+    """Yield an address for a socket: it has a bound of about 100 bytes, the path has not."""
+    if sys.platform == "linux":
+        folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            yield f"/proc/self/fd/{folder}/{path.name}"
+        finally:
+            os.close(folder)
+    else:
+        yield str(path)
 
 
 @contextmanager

@@ -4,35 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hmac
 import logging
-import os
 import socket
-import sys
 from functools import partial
-from typing import TYPE_CHECKING, ClassVar, Final
+from typing import TYPE_CHECKING, ClassVar
 
 import anyio
-import msgspec
 from anyio import to_thread
-from msgspec import Struct
-from tabagent import __version__
-from tabagent.core.errors import (
-    AccessError,
-    ProtocolError,
-    RequestError,
-    TabagentError,
-    TransportClosed,
-)
-from tabagent.core.transport import Listener
+from tabagent.core.errors import TabagentError, TransportClosed
+from tabagent.core.transport import Listener, RunningServer
 
-from .endpoint import EndpointError, open_endpoint
-from .shim import PROTOCOL_VERSION
+from .endpoint import EndpointError, connect, open_endpoint
+from .handshake import greet, receive_greeting
 from .transport import FrameConnection, NativeTransport
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from anyio.abc import TaskGroup
-    from tabagent.core.requests import Principal
     from tabagent.core.transport import ListenerContext
 
     from .endpoint import Endpoint
@@ -40,31 +29,6 @@ if TYPE_CHECKING:
 __all__ = ["NativeListener"]
 
 log = logging.getLogger("tabagent.native")
-
-HELLO_TIMEOUT: Final = 5.0
-"""Seconds that a connection may take to say hello."""
-
-
-class Hello(Struct, tag_field="type", tag="tabagent.hello"):
-    """The first frame of a connection.
-
-    Attributes:
-        protocol: Version of this handshake.
-        origin: The extension whose port this is; empty for local software.
-        key: The endpoint's key, where it has one.
-    """
-
-    protocol: int
-    origin: str = ""
-    key: str = ""
-
-
-class HelloReply(Struct, tag_field="type", tag="tabagent.hello"):
-    """The server's first frame to a connection that it takes."""
-
-    protocol: int
-    version: str
-    pid: int
 
 
 class NativeListener(Listener):
@@ -76,6 +40,17 @@ class NativeListener(Listener):
         super().__init__(context)
         self.listening = anyio.Event()
         """Set once shims can connect."""
+
+    @classmethod
+    def find_server(cls, run: Path) -> RunningServer | None:
+        """Return the server of this user that listens in `run`; blocks while it answers."""
+        try:
+            endpoint = connect(run)
+            with endpoint.socket:
+                reply = greet(endpoint)
+        except OSError:
+            return None
+        return RunningServer(reply.pid, reply.version)
 
     async def serve(self) -> None:
         """Accept connections until cancelled; returns at once where another server does."""
@@ -95,21 +70,21 @@ class NativeListener(Listener):
                 await to_thread.run_sync(resources.close)
 
     async def _accept(self, endpoint: Endpoint, connections: TaskGroup) -> None:
-        def on_connect(connection: FrameConnection) -> None:
-            connections.start_soon(self._run, connection, endpoint.key)
-
+        # Filled by callbacks of the event loop, which may not start tasks of anyio's.
+        accepted: asyncio.Queue[FrameConnection] = asyncio.Queue()
+        protocol = partial(FrameConnection, self.context.max_message_size, accepted.put_nowait)
         loop = asyncio.get_running_loop()
-        is_unix = endpoint.listening.family != socket.AF_INET
+        is_unix = endpoint.socket.family != socket.AF_INET
         create_server = loop.create_unix_server if is_unix else loop.create_server
-        protocol = partial(FrameConnection, self.context.max_message_size, on_connect)
-        async with await create_server(protocol, sock=endpoint.listening):
+        async with await create_server(protocol, sock=endpoint.socket):
             self.listening.set()
-            await anyio.sleep_forever()
+            while True:
+                connections.start_soon(self._run, await accepted.get(), endpoint.key)
 
     async def _run(self, connection: FrameConnection, key: str) -> None:
         transport = NativeTransport(connection, self.context.max_message_size)
         try:
-            principal = await self._shake_hands(connection, key)
+            principal = self.context.access.judge_native(await receive_greeting(connection, key))
             protocol = await transport.choose_protocol()
             await self.context.handle(transport, protocol, principal)
         except TabagentError as error:
@@ -122,33 +97,3 @@ class NativeListener(Listener):
         finally:
             with anyio.CancelScope(shield=True):
                 await transport.aclose()
-
-    async def _shake_hands(self, connection: FrameConnection, key: str) -> Principal:
-        if connection.peer_uid() not in {None, _own_uid()}:
-            raise AccessError("origin_not_allowed", "this socket belongs to another user")
-        hello = await _receive_hello(connection)
-        if not hmac.compare_digest(hello.key.encode(), key.encode()):
-            raise AccessError("token_required", "the key of this endpoint is missing or wrong")
-        if hello.protocol != PROTOCOL_VERSION:
-            text = (
-                f"the native host speaks version {hello.protocol} and the server "
-                f"{PROTOCOL_VERSION}; run: tabagent host install, then: tabagent stop"
-            )
-            raise RequestError("not_supported", text)
-        reply = HelloReply(PROTOCOL_VERSION, __version__, os.getpid())
-        await connection.send(msgspec.json.encode(reply))
-        return self.context.access.judge_native(hello.origin or None)
-
-
-async def _receive_hello(connection: FrameConnection) -> Hello:
-    try:
-        with anyio.fail_after(HELLO_TIMEOUT):
-            frame = await connection.receive()
-        return msgspec.json.decode(frame if isinstance(frame, bytes) else b"", type=Hello)
-    except (TimeoutError, msgspec.DecodeError, RecursionError):
-        text = "a connection starts with tabagent.hello"
-        raise ProtocolError("invalid_message", text) from None
-
-
-def _own_uid() -> int | None:
-    return None if sys.platform == "win32" else os.geteuid()

@@ -15,7 +15,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import subprocess
     from collections.abc import Mapping
-    from typing import BinaryIO
+    from typing import Any, BinaryIO
 
 PROTOCOL_VERSION = 1
 HOST_NAME = "com.tabagent.host"
@@ -278,16 +278,12 @@ def spawn_detached(
 ) -> subprocess.Popen[bytes]:
     """Start a process that outlives this one and the browser."""
     import subprocess
-    from functools import partial
 
-    popen = partial(
-        subprocess.Popen[bytes],
-        command,
-        cwd=folder,
-        stdin=subprocess.DEVNULL,
-        stdout=log,
-        stderr=log,
-    )
+    def popen(**options: Any) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            command, cwd=folder, stdin=subprocess.DEVNULL, stdout=log, stderr=log, **options
+        )
+
     if sys.platform == "win32":
         alone = subprocess.CREATE_NEW_PROCESS_GROUP | subprocess.CREATE_NO_WINDOW
         try:  # Firefox ends the job that its hosts are in; other jobs may not be left
