@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal, Protocol, TypeAlias
 
@@ -192,6 +193,7 @@ class Host:
                 parts.append((part, self._wanted_at(place, extensions)))
         changes += self._apply([*parts, *self._own_parts(extensions)], dry_run)
         if not extensions and not dry_run:
+            shutil.rmtree(self._folders.host / "__pycache__", ignore_errors=True)
             with contextlib.suppress(OSError):  # absent, or not only ours
                 self._folders.host.rmdir()
         return changes

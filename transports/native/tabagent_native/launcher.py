@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import shlex
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -13,7 +13,10 @@ if TYPE_CHECKING:
 
 __all__ = ["launcher_name", "launcher_text", "recorded_interpreter"]
 
-NOTE = "Written by `tabagent host install`."
+NOTE: Final = "Written by `tabagent host install`."
+
+RUN: Final = "import sys; sys.path.append(sys.argv.pop(1)); import shim; shim.main()"
+"""Runs the shim as a module: unlike a script, that is compiled once and not on every connect."""
 
 
 def launcher_name(platform: Platform) -> str:
@@ -29,7 +32,7 @@ def launcher_text(
     The server that the shim starts gets the folders of this installation, whatever the browser's
     environment says.
     """
-    command = [interpreter, "-IS", str(shim), str(state)]
+    command = [interpreter, "-IS", "-c", RUN, str(shim.parent), str(state)]
     if platform == "win32":
         return _batch(command, tabagent_home)
     home = "unset TABAGENT_HOME"

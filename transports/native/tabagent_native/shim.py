@@ -1,7 +1,7 @@
 """The process a browser starts: relays frames between its pipes and the running server.
 
-Standard library only, run as `python3 -IS shim.py STATE_FOLDER CALLER...`. A browser waits for it
-on every connect, so nothing is imported before it is needed.
+Standard library only, run under `python3 -IS` as `shim.py STATE_FOLDER CALLER...`. A browser waits
+for it on every connect, so nothing is imported before it is needed.
 """
 
 from __future__ import annotations
