@@ -16,6 +16,7 @@ from tabagent.core.access import AccessPolicy
 from tabagent.core.errors import TransportClosed
 from tabagent.core.requests import Principal
 from tabagent.core.transport import ListenerContext, Transport
+from tabagent.testing import TransportPair
 from tabagent_native import NativeListener
 from tabagent_native.install import Host, HostFolders
 from tabagent_native.manifest import Extensions
@@ -156,3 +157,27 @@ async def echo(transport: Transport, protocol: str, principal: Principal) -> Non
         elif message == '"who"':
             message = json.dumps([protocol, principal.id, sorted(principal.scopes)])
         await transport.send(message)
+
+
+class PatientPort(Port):
+    """A port to which the shim's last word, that the server is gone, is the end."""
+
+    async def receive(self) -> str:
+        message = await super().receive()
+        if message.startswith('{"type": "error"'):
+            assert json.loads(message)["error"]["code"] == "shutting_down"
+            raise TransportClosed
+        return message
+
+
+@asynccontextmanager
+async def native_pair(root: Path) -> AsyncIterator[TransportPair]:
+    """Connect a transport to a browser's port, through a shim."""
+    home = await anyio.to_thread.run_sync(Home, root)
+    async with accepting(home.run) as connections, home.port() as port:
+        peer = PatientPort(port.process)
+        await peer.send('"first"')
+        with anyio.fail_after(DEADLINE):
+            accepted = await connections.receive()
+            assert await accepted.transport.receive() == '"first"'
+        yield TransportPair(accepted.transport, peer, peer.send_bytes)

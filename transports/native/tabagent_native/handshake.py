@@ -56,9 +56,9 @@ async def receive_greeting(connection: FrameConnection, key: str) -> str | None:
 
     :raises TabagentError: why the connection is not taken.
     """
+    hello = await _receive_hello(connection)
     if connection.peer_uid() not in {None, _own_uid()}:
         raise AccessError("origin_not_allowed", "this socket belongs to another user")
-    hello = await _receive_hello(connection)
     if not hmac.compare_digest(hello.key.encode(), key.encode()):
         raise AccessError("token_required", "the key of this endpoint is missing or wrong")
     if hello.protocol != PROTOCOL_VERSION:
