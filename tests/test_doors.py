@@ -168,7 +168,8 @@ def running(config: Config, paths: Paths) -> Iterator[int]:
 @pytest.fixture(scope="module")
 def ports(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, int]]:
     """An open server and one that requires its token."""
-    paths = Paths.locate({"TABAGENT_HOME": str(tmp_path_factory.mktemp("home"))})
+    homes = [str(tmp_path_factory.mktemp("home")) for _ in range(2)]
+    open_paths, strict_paths = (Paths.locate({"TABAGENT_HOME": home}) for home in homes)
     settings: dict[str, Any] = {
         "model": ("demo=echo:demo", "spare=echo:spare"),
         "port": 0,
@@ -177,7 +178,10 @@ def ports(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, int]]:
         "allow_host": ("box.lan",),
     }
     strict = Config(**settings, require_token=True)
-    with running(Config(**settings), paths) as opened, running(strict, paths) as closed:
+    with (
+        running(Config(**settings), open_paths) as opened,
+        running(strict, strict_paths) as closed,
+    ):
         yield {"open": opened, "strict": closed}
 
 

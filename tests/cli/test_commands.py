@@ -33,11 +33,7 @@ def test_the_help_names_every_command_and_the_exit_codes(run: Run) -> None:
     "command",
     [
         "bench",
-        "stop",
         "cache clear",
-        "host install --browser chrome",
-        "host uninstall",
-        "host status --json",
         "origins list --json",
         "origins approve chrome-extension://x",
         "origins revoke x",
