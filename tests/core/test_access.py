@@ -304,3 +304,14 @@ def test_no_header_bytes_raise_anything_but_a_refusal(headers: list[tuple[bytes,
     except AccessError:
         return
     assert principal.id == "token"
+
+
+def test_an_extension_is_the_same_principal_on_a_native_port() -> None:
+    over_http = POLICY.judge(Caller(method="POST", host=HOST, origin=EXTENSION))
+    native = POLICY.judge_native(f"{EXTENSION}/")
+    assert native.id == over_http.id
+    assert native.scopes == BOTH
+
+
+def test_local_software_on_a_native_port_needs_no_token() -> None:
+    assert STRICT.judge_native(None) == Principal("local", BOTH)

@@ -167,11 +167,11 @@ class AccessPolicy:
         """Return the principal behind a native port: an extension, or local software.
 
         The system has seen to it that it is our user, and the native host that the user has
-        installed this extension.
+        installed this extension. It is the same principal on every other door.
         """
         if extension is None:
             return LOCAL
-        return Principal(extension, frozenset({"infer", "manage"}))
+        return Principal(extension.removesuffix("/"), frozenset({"infer", "manage"}))
 
     def allows_origin(self, origin: str) -> bool:
         """Whether answers to `origin` may carry CORS headers that name it."""

@@ -141,7 +141,7 @@ async def test_the_first_message_chooses_the_protocol_and_reaches_it(
 
 
 @pytest.mark.parametrize(
-    ("hello", "principal"), [(HELLO, "local"), ({**HELLO, "origin": ORIGIN}, ORIGIN)]
+    ("hello", "principal"), [(HELLO, "local"), ({**HELLO, "origin": ORIGIN}, ORIGIN.rstrip("/"))]
 )
 async def test_extensions_and_local_software_may_infer_and_manage(
     tmp_path: Path, hello: Any, principal: str

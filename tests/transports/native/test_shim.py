@@ -54,8 +54,8 @@ def text_of(size: int) -> str:
 @pytest.mark.parametrize(
     ("caller", "principal"),
     [
-        ((ORIGIN,), ORIGIN),
-        ((ORIGIN, "--parent-window=1"), ORIGIN),
+        ((ORIGIN,), ORIGIN.rstrip("/")),
+        ((ORIGIN, "--parent-window=1"), ORIGIN.rstrip("/")),
         (("/path/to/com.tabagent.host.json", ADD_ON), ADD_ON),
     ],
     ids=["chromium", "windows", "firefox"],
@@ -268,7 +268,7 @@ async def test_loopback_tcp_serves_where_there_are_no_unix_sockets(
     source = await anyio.Path(program).read_text()
     await anyio.Path(program).write_text(source.replace('os.name == "nt"', "True"))
     async with serving(home.run, echo), home.port() as port:
-        assert await port.ask("who") == ["responses", ORIGIN, ["infer", "manage"]]
+        assert await port.ask("who") == ["responses", ORIGIN.rstrip("/"), ["infer", "manage"]]
 
 
 def run_shim_code(code: str) -> subprocess.CompletedProcess[bytes]:
