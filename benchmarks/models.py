@@ -65,9 +65,10 @@ def _add_header(writer: GGUFWriter, shape: Shape) -> None:
     writer.add_vocab_size(shape.vocab)
     tokens = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256))]
     types = [TokenType.UNKNOWN, TokenType.CONTROL, TokenType.CONTROL, *[TokenType.BYTE] * 256]
-    words = shape.vocab - len(tokens)
-    tokens += [f"▁w{index}" for index in range(words)]
-    types += [TokenType.NORMAL] * words
+    # A word is reached by merging its characters one by one, so it is one token in a prompt.
+    tokens += ["▁", "w", *"0123456789", "▁w"]
+    tokens += [f"▁w{index}" for index in range(shape.vocab - len(tokens))]
+    types += [TokenType.NORMAL] * (len(tokens) - len(types))
     writer.add_tokenizer_model("llama")
     writer.add_token_list(tokens)
     writer.add_token_scores([-float(index) for index in range(len(tokens))])
