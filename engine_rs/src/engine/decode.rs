@@ -300,7 +300,7 @@ impl DecodeLoop {
             for active in running.iter_mut() {
                 let id = active.id;
                 if matches!(active.ended, Some(Ok(FinishReason::Cancelled))) {
-                    active.sequence.flush();
+                    active.sequence.release();
                 }
                 queue.delta(id, &mut active.sequence.unsent, &mut active.place);
                 let Some(ended) = &active.ended else { continue };

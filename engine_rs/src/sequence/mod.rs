@@ -163,12 +163,17 @@ impl Sequence {
         None
     }
 
-    /// Releases all text that was held back.
-    pub fn flush(&mut self) {
+    /// Releases the whole characters that were held back for a stop string: all that a cancelled answer still has.
+    pub fn release(&mut self) {
+        self.stops.flush(&mut self.unsent.text);
+    }
+
+    /// Releases all text that was held back; a character that will not be finished is one replacement character.
+    fn flush(&mut self) {
         self.whole.clear();
         self.detokenizer.flush(&mut self.whole);
         if !self.stops.push(&self.whole, &mut self.unsent.text) {
-            self.stops.flush(&mut self.unsent.text);
+            self.release();
         }
     }
 
@@ -255,6 +260,14 @@ mod tests {
         let mut sequence = sequence(2, &["never"]);
         assert_eq!(accept_all(&mut sequence, &[b"ne", b"\xc3"]), Some(FinishReason::Length));
         assert_eq!(sequence.unsent.text, "ne\u{fffd}");
+    }
+
+    #[test]
+    fn a_cancel_releases_whole_characters_only() {
+        let mut sequence = sequence(10, &["never"]);
+        assert_eq!(accept_all(&mut sequence, &[b"ne", b"\xc3"]), None);
+        sequence.release();
+        assert_eq!(sequence.unsent.text, "ne");
     }
 
     #[test]
