@@ -6,6 +6,7 @@ import base64
 import dataclasses
 import json
 import os
+import re
 import selectors
 import socket
 import struct
@@ -36,7 +37,7 @@ class Answer:
 class Dialect(Protocol):
     """How to ask over one connection, and how to see the first text and the end."""
 
-    first_mark: bytes
+    first_mark: re.Pattern[bytes]
     end_mark: bytes
 
     def connect(self, port: int) -> socket.socket:
@@ -49,7 +50,7 @@ class Dialect(Protocol):
 class Sse:
     """`POST /v1/completions` with `stream: true`, as TabAgent and llama-server both take it."""
 
-    first_mark = b"data:"
+    first_mark = re.compile(rb'"text":"[^"]')  # an event without text may come before
     end_mark = b"[DONE]"
 
     def connect(self, port: int) -> socket.socket:
@@ -76,7 +77,7 @@ class Sse:
 class WebSocket:
     """`response.create` on the WebSocket `/v1/responses`."""
 
-    first_mark = b'"response.output_text.delta"'
+    first_mark = re.compile(rb'"response\.output_text\.delta"')
     end_mark = b'"response.incomplete"'
 
     def connect(self, port: int) -> socket.socket:
@@ -137,7 +138,7 @@ def _read(dialect: Dialect, connection: socket.socket, answer: Answer) -> bool:
     data = connection.recv(1 << 18)
     now = time.monotonic()
     answer.received += data
-    if not answer.first and dialect.first_mark in answer.received:
+    if not answer.first and dialect.first_mark.search(answer.received):
         answer.first = now
     if dialect.end_mark in answer.received[-len(data) - len(dialect.end_mark) - 4096 :]:
         answer.ended = now

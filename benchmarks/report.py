@@ -42,8 +42,12 @@ def table(plan: Plan, samples: Samples) -> str:
         plan.model.stem.removeprefix("bench-"),
         "threads" if plan.threads > 1 else "thread",
     )
+    tokens = ", ".join(
+        f"{count} tokens" if streams == 1 else f"{streams} × {count} tokens"
+        for streams, count in plan.tokens.items()
+    )
     lines = [
-        f"### {name}: {plan.threads} {threads}, {plan.tokens} tokens, {plan.rounds} rounds",
+        f"### {name}: {plan.threads} {threads}, {tokens}, {plan.rounds} rounds",
         "",
         f"| | {RAW} | {SSE} | {WS} | {BASELINE} | SSE / raw | WS / raw | SSE / {BASELINE} |",
         "|---|---|---|---|---|---|---|---|",

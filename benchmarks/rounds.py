@@ -31,8 +31,8 @@ class Plan:
     model: Path
     threads: int
     rounds: int
-    tokens: int
-    """Tokens of one answer."""
+    tokens: dict[int, int]
+    """Tokens of one answer, by the number of streams."""
 
 
 class Samples:
@@ -58,7 +58,7 @@ class Samples:
 
 ONE, MANY, FIRST, START, PEAK = (
     "tokens/s, 1 stream",
-    f"tokens/s, {PARALLEL} streams",
+    f"tokens/s, {PARALLEL} streams, prompts included",
     "first token, ms",
     "start to first token, s",
     "peak RSS, MB",
@@ -112,10 +112,10 @@ def _measure_raw(plan: Plan, runtime: Runtime, samples: Samples) -> None:
             plan.model,
             threads=plan.threads,
             prompt=PROMPT_TOKENS,
-            tokens=plan.tokens,
+            tokens=plan.tokens[streams],
             streams=streams,
         )
-        samples.add(quantity, RAW, figures["generate_tps"])
+        samples.add(quantity, RAW, figures["generate_tps" if streams == 1 else "overall_tps"])
         if streams == 1:
             samples.add(FIRST, RAW, figures["first_token_s"] * 1000)
 
@@ -123,12 +123,14 @@ def _measure_raw(plan: Plan, runtime: Runtime, samples: Samples) -> None:
 def _measure_streams(
     plan: Plan, samples: Samples, name: str, dialect: Dialect, port: int, words: Iterator[str]
 ) -> None:
-    (answer,) = stream(dialect, port, [next(words)], plan.tokens)
+    alone, each = plan.tokens[1], plan.tokens[PARALLEL]
+    (answer,) = stream(dialect, port, [next(words)], alone)
     samples.add(FIRST, name, answer.first_token_ms)
-    samples.add(ONE, name, (plan.tokens - 1) / (answer.ended - answer.first))
-    answers = stream(dialect, port, [next(words) for _ in range(PARALLEL)], plan.tokens)
-    span = max(answer.ended for answer in answers) - min(answer.first for answer in answers)
-    samples.add(MANY, name, PARALLEL * (plan.tokens - 1) / span)
+    samples.add(ONE, name, (alone - 1) / (answer.ended - answer.first))
+    answers = stream(dialect, port, [next(words) for _ in range(PARALLEL)], each)
+    # From the requests on, because servers read several prompts in different orders.
+    span = max(answer.ended for answer in answers) - min(answer.started for answer in answers)
+    samples.add(MANY, name, PARALLEL * each / span)
 
 
 def _tabagent(plan: Plan, runtime: Runtime) -> contextlib.AbstractContextManager[Server]:

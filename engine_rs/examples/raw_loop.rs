@@ -66,6 +66,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         "load_s": load_s,
         "first_token_s": (run.first_token - run.started).as_secs_f64(),
         "prompt_tps": rate(options.prompt, (run.prompts_read - run.started).as_secs_f64()),
+        "overall_tps": rate(options.generate, (run.finished - run.started).as_secs_f64()),
         "generate_tps": rate(options.generate - 1, (run.finished - run.prompts_read).as_secs_f64()),
         "tokens": run.tokens,
     });

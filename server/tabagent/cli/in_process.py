@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import uuid
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, Self
 
+from anyio.from_thread import start_blocking_portal
 from msgspec.structs import replace
 
 from tabagent.app import Application
@@ -18,14 +19,21 @@ from tabagent.models import find_model
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping, Sequence
 
+    from anyio.from_thread import BlockingPortal
+
     from tabagent.config import Config, Paths
     from tabagent.core.engine import Engine
+    from tabagent.core.events import Event
+    from tabagent.core.stream import EventStream
 
 __all__ = ["InProcess"]
 
 
 class InProcess:
-    """An engine of this process; use it as `with`. The loop runs only while an answer is made."""
+    """An engine of this process, on the event loop of a thread of its own; use it as `with`.
+
+    Ctrl-C reaches the main thread only: it ends the wait for an answer and never the loop.
+    """
 
     def __init__(self, config: Config, paths: Paths, model: str | None) -> None:
         configure_logging("warning", config.log_format)
@@ -35,10 +43,9 @@ class InProcess:
         self._application = Application(config, paths)
         if not self._application.models:
             raise RequestError("model_not_found", "no model is named; --model names one")
-        self._runner = asyncio.Runner()
-        self._closing: asyncio.Event
+        self._portal: BlockingPortal
         self._engine: Engine
-        self._running: asyncio.Task[None] | None = None
+        self._running = ExitStack()
 
     @property
     def model(self) -> str:
@@ -46,36 +53,16 @@ class InProcess:
         return self._application.models[0].id
 
     def __enter__(self) -> Self:
-        self._runner.__enter__()
-        try:
-            self._runner.run(self._start())
-        except BaseException:
-            self.__exit__()
-            raise
+        with ExitStack() as stack:
+            self._portal = stack.enter_context(start_blocking_portal())
+            self._engine = self._portal.call(self._application.engine)
+            stack.enter_context(self._portal.wrap_async_context_manager(self._engine))
+            self._portal.call(self._engine.load, self.model)
+            self._running = stack.pop_all()
         return self
 
     def __exit__(self, *exc_info: object) -> None:
-        self._runner.run(self._stop())
-        self._runner.close()
-
-    async def _start(self) -> None:
-        self._closing = asyncio.Event()
-        self._engine = self._application.engine()
-        entered = asyncio.Event()
-        self._running = asyncio.create_task(self._run_engine(entered))
-        await entered.wait()
-        await self._engine.load(self.model)
-
-    async def _run_engine(self, entered: asyncio.Event) -> None:
-        """Enter and leave the engine in one task, as it asks."""
-        async with self._engine:
-            entered.set()
-            await self._closing.wait()
-
-    async def _stop(self) -> None:
-        if self._running is not None:
-            self._closing.set()
-            await self._running
+        self._running.close()
 
     def stream_chat(
         self, model: str | None, messages: Sequence[Mapping[str, str]], settings: Mapping[str, Any]
@@ -92,16 +79,21 @@ class InProcess:
             max_tokens=settings.get("max_tokens"),
             sampling=SamplingParams(**sampling),
         )
-        stream = self._engine.generate(request)
-        self._runner.run(stream.__aenter__())
-        try:
+        generating = self._portal.wrap_async_context_manager(self._engine.generate(request))
+        with generating as stream:
             while True:
-                for event in self._runner.run(stream.__anext__()):
+                for event in self._next(stream):
                     if isinstance(event, TextDelta | ReasoningDelta):
                         yield event.text
                     elif isinstance(event, Failed):
                         raise event.error
                     elif isinstance(event, TERMINAL_EVENTS):
                         return
-        finally:
-            self._runner.run(stream.__aexit__())
+
+    def _next(self, stream: EventStream) -> list[Event]:
+        events = self._portal.start_task_soon(stream.__anext__)
+        try:
+            return events.result()
+        except KeyboardInterrupt:
+            events.cancel()
+            raise
