@@ -14,6 +14,9 @@ const PROMPT_SHARE: Duration = Duration::from_millis(50);
 /// Prompt tokens of a step in any case, so that a slow machine still gets somewhere.
 const LEAST_CHUNK: usize = 16;
 
+/// Kernels take this many tokens through one pass over the weights; each token beyond costs a pass of its own.
+const TOKENS_PER_PASS: usize = 4;
+
 /// What there is to give away.
 #[derive(Debug, Clone, Copy)]
 pub struct Capacity {
@@ -153,7 +156,9 @@ impl Scheduler {
             return room;
         }
         let affordable = (prompt_rate * PROMPT_SHARE.as_secs_f64()) as usize;
-        affordable.max(LEAST_CHUNK).min(room)
+        let budget = affordable.max(LEAST_CHUNK).min(room);
+        let odd = (answering + budget) % TOKENS_PER_PASS;
+        if odd < budget { budget - odd } else { budget }
     }
 }
 
@@ -192,15 +197,15 @@ mod tests {
     }
 
     #[test]
-    fn a_prompt_beside_an_answer_gets_fifty_milliseconds() {
+    fn a_prompt_beside_an_answer_gets_fifty_milliseconds_of_whole_passes() {
         let plan = planned(&[answer(1), prompt(0, 100)], 800.0);
         assert_eq!(plan.answering, [1]);
-        assert_eq!(plan.prompts, [Chunk { slot: 0, tokens: 40 }]);
+        assert_eq!(plan.prompts, [Chunk { slot: 0, tokens: 39 }]);
     }
 
     #[test]
     fn a_prompt_beside_an_answer_moves_on_even_when_reading_is_slow() {
-        assert_eq!(planned(&[answer(1), prompt(0, 100)], 0.0).prompts, [Chunk { slot: 0, tokens: LEAST_CHUNK }]);
+        assert_eq!(planned(&[answer(1), prompt(0, 100)], 0.0).prompts, [Chunk { slot: 0, tokens: LEAST_CHUNK - 1 }]);
     }
 
     #[test]

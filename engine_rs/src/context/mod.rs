@@ -239,7 +239,19 @@ impl Context {
     /// # Errors
     /// [`EngineError::DecodeFailed`] if that token has no output.
     pub fn logits(&self, index: i32) -> Result<&[f32]> {
-        self.output(self.symbols().get_logits_ith, index, self.n_vocab)
+        let values = self.output(self.symbols().get_logits_ith, index)?;
+        // SAFETY: a row of that width, which stays until the next decode; that needs `&mut self`.
+        Ok(unsafe { std::slice::from_raw_parts(values, self.n_vocab) })
+    }
+
+    /// [`logits`](Self::logits), to be changed in place: the library does not read them again.
+    ///
+    /// # Errors
+    /// [`EngineError::DecodeFailed`] if that token has no output.
+    pub fn logits_mut(&mut self, index: i32) -> Result<&mut [f32]> {
+        let values = self.output(self.symbols().get_logits_ith, index)?;
+        // SAFETY: as for `logits`; `&mut self` keeps all other readers away.
+        Ok(unsafe { std::slice::from_raw_parts_mut(values, self.n_vocab) })
     }
 
     /// The embedding of token `index` of the last decode, for models that do not pool.
@@ -247,7 +259,9 @@ impl Context {
     /// # Errors
     /// [`EngineError::DecodeFailed`] if that token has no output.
     pub fn token_embedding(&self, index: i32) -> Result<&[f32]> {
-        self.output(self.symbols().get_embeddings_ith, index, self.model.n_embd())
+        let values = self.output(self.symbols().get_embeddings_ith, index)?;
+        // SAFETY: a row of that width, which stays until the next decode; that needs `&mut self`.
+        Ok(unsafe { std::slice::from_raw_parts(values, self.model.n_embd()) })
     }
 
     /// The pooled embedding of a sequence of the last decode; `None` for models that do not pool.
@@ -266,12 +280,8 @@ impl Context {
         (!values.is_null()).then(|| unsafe { std::slice::from_raw_parts(values, self.model.n_embd()) })
     }
 
-    fn output(
-        &self,
-        read: unsafe extern "C" fn(*mut LlamaContext, i32) -> *const f32,
-        index: i32,
-        width: usize,
-    ) -> Result<&[f32]> {
+    /// Where the output of token `index` of the last decode begins.
+    fn output(&self, read: unsafe extern "C" fn(*mut LlamaContext, i32) -> *mut f32, index: i32) -> Result<*mut f32> {
         let none = || EngineError::DecodeFailed(format!("token {index} of the last batch has no output"));
         let asked = usize::try_from(index).ok().and_then(|index| self.outputs.get(index));
         if asked.is_none_or(|&asked| asked == 0) {
@@ -279,11 +289,7 @@ impl Context {
         }
         // SAFETY: the last decode was done, and this token was marked as an output.
         let values = unsafe { read(self.as_ptr(), index) };
-        if values.is_null() {
-            return Err(none());
-        }
-        // SAFETY: a row of that width, which stays until the next decode; that needs `&mut self`.
-        Ok(unsafe { std::slice::from_raw_parts(values, width) })
+        if values.is_null() { Err(none()) } else { Ok(values) }
     }
 
     /// Removes the positions `p0..p1` of a sequence (`p0 < 0`: from the start, `p1 < 0`: to the end,

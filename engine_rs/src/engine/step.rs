@@ -111,7 +111,7 @@ impl DecodeLoop {
             }
             let Some(output) = entry.output else { continue };
             active.ended = if active.sequence.wants_tokens() {
-                choose(active, &self.context, &self.facts, output, &mut self.piece, now).transpose()
+                choose(active, &mut self.context, &self.facts, output, &mut self.piece, now).transpose()
             } else {
                 Some(Ok(FinishReason::Length))
             };
@@ -156,13 +156,13 @@ impl DecodeLoop {
 /// Chooses the next token of one sequence; the reason comes back when it was the last.
 fn choose(
     active: &mut Active,
-    context: &Context,
+    context: &mut Context,
     facts: &ModelFacts,
     output: i32,
     piece: &mut Vec<u8>,
     now: Instant,
 ) -> Result<Option<FinishReason>> {
-    let logits = context.logits(output)?;
+    let logits = context.logits_mut(output)?;
     let sequence = &mut active.sequence;
     let token = sequence.sampler.sample(logits)?;
     active.ticket.debit();

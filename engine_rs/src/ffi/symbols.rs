@@ -85,8 +85,8 @@ symbols! {
         set_abort_callback: fn(*mut LlamaContext, AbortCallback, *mut c_void) = "llama_set_abort_callback";
         set_embeddings: fn(*mut LlamaContext, bool) = "llama_set_embeddings";
         decode: fn(*mut LlamaContext, Block) -> i32 = "llama_decode";
-        get_logits_ith: fn(*mut LlamaContext, i32) -> *const f32 = "llama_get_logits_ith";
-        get_embeddings_ith: fn(*mut LlamaContext, i32) -> *const f32 = "llama_get_embeddings_ith";
+        get_logits_ith: fn(*mut LlamaContext, i32) -> *mut f32 = "llama_get_logits_ith";
+        get_embeddings_ith: fn(*mut LlamaContext, i32) -> *mut f32 = "llama_get_embeddings_ith";
         get_embeddings_seq: fn(*mut LlamaContext, i32) -> *const f32 = "llama_get_embeddings_seq";
         pooling_type: fn(*const LlamaContext) -> i32 = "llama_pooling_type";
 

@@ -32,8 +32,8 @@ pub struct Sampler {
     rng: Xoshiro256PlusPlus,
     bias: Vec<(i32, f32)>,
     recent: VecDeque<i32>,
-    /// Copy of the logits, only used when bias or penalties change them.
-    changed: Vec<f32>,
+    /// What bias and penalties have changed, as it was, in the order of the changes.
+    originals: Vec<(usize, f32)>,
     candidates: Vec<Candidate>,
 }
 
@@ -63,7 +63,7 @@ impl Sampler {
             rng: Xoshiro256PlusPlus::seed_from_u64(seed),
             bias,
             recent: VecDeque::with_capacity(PENALTY_WINDOW),
-            changed: Vec::new(),
+            originals: Vec::new(),
             candidates: Vec::new(),
         };
         for token in &history[history.len().saturating_sub(PENALTY_WINDOW)..] {
@@ -78,19 +78,15 @@ impl Sampler {
         self.seed
     }
 
-    /// Chooses a token and remembers it. Fails with `decode_failed` when the logits hold no usable number.
-    pub fn sample(&mut self, logits: &[f32]) -> Result<i32> {
-        let token = if self.bias.is_empty() && !self.settings.penalises() {
-            self.choose(logits)?
-        } else {
-            let mut changed = std::mem::take(&mut self.changed);
-            changed.clear();
-            changed.extend_from_slice(logits);
-            self.change(&mut changed);
-            let token = self.choose(&changed);
-            self.changed = changed;
-            token?
-        };
+    /// Chooses a token and remembers it. Fails with `decode_failed` when the logits hold no usable number. They are
+    /// changed on the way only: a copy of a large vocabulary would take a per cent of a small model's time.
+    pub fn sample(&mut self, logits: &mut [f32]) -> Result<i32> {
+        self.change(logits);
+        let token = self.choose(logits);
+        for (index, original) in self.originals.drain(..).rev() {
+            logits[index] = original;
+        }
+        let token = token?;
         self.remember(token);
         Ok(token)
     }
@@ -114,9 +110,11 @@ impl Sampler {
         }
     }
 
-    fn change(&self, logits: &mut [f32]) {
+    /// Applies bias and penalties.
+    fn change(&mut self, logits: &mut [f32]) {
         for (token, bias) in &self.bias {
             if let Some(logit) = logits.get_mut(*token as usize) {
+                self.originals.push((*token as usize, *logit));
                 *logit += bias;
             }
         }
@@ -130,6 +128,7 @@ impl Sampler {
             }
             let count = self.recent.iter().filter(|other| *other == token).count();
             if let Some(logit) = logits.get_mut(*token as usize) {
+                self.originals.push((*token as usize, *logit));
                 *logit = self.settings.penalise(*logit, count as f32);
             }
         }

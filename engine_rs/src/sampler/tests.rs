@@ -28,7 +28,7 @@ fn counts(params: &SamplingParams, logits: &[f32], draws: usize) -> Vec<usize> {
     let mut sampler = sampler(params);
     let mut counts = vec![0; logits.len()];
     for _ in 0..draws {
-        counts[sampler.sample(logits).unwrap() as usize] += 1;
+        counts[sampler.sample(&mut logits.to_vec()).unwrap() as usize] += 1;
     }
     counts
 }
@@ -50,26 +50,35 @@ fn any_logits() -> impl Strategy<Value = Vec<f32>> {
 proptest! {
     #[test]
     fn greedy_takes_the_first_maximum(logits in any_logits()) {
-        prop_assert_eq!(sampler(&greedy()).sample(&logits).unwrap(), slow_argmax(&logits));
+        prop_assert_eq!(sampler(&greedy()).sample(&mut logits.clone()).unwrap(), slow_argmax(&logits));
+    }
+
+    #[test]
+    fn logits_are_as_they_were_afterwards(logits in any_logits(), token in 0i32..300, bias in -5f32..5.0) {
+        let params = SamplingParams { logit_bias: vec![(token, bias), (token, bias)], repeat_penalty: Some(1.3), ..greedy() };
+        let mut given = logits.clone();
+        let history = [token, 0, 1, token];
+        Sampler::new(&params, &SamplingParams::default(), &[0], &history).sample(&mut given).unwrap();
+        prop_assert_eq!(given, logits);
     }
 
     #[test]
     fn top_k_of_one_is_greedy(logits in any_logits(), seed: u64) {
         let params = SamplingParams { top_k: Some(1), seed: Some(seed), ..SamplingParams::default() };
-        prop_assert_eq!(sampler(&params).sample(&logits).unwrap(), slow_argmax(&logits));
+        prop_assert_eq!(sampler(&params).sample(&mut logits.clone()).unwrap(), slow_argmax(&logits));
     }
 
     #[test]
     fn a_nucleus_of_nothing_is_greedy(logits in any_logits(), seed: u64, top_k in 0u32..50) {
         let params = SamplingParams { top_k: Some(top_k), top_p: Some(0.0), seed: Some(seed), ..SamplingParams::default() };
-        prop_assert_eq!(sampler(&params).sample(&logits).unwrap(), slow_argmax(&logits));
+        prop_assert_eq!(sampler(&params).sample(&mut logits.clone()).unwrap(), slow_argmax(&logits));
     }
 
     #[test]
     fn the_same_seed_draws_the_same_tokens(logits in any_logits(), seed: u64) {
         let draw = || {
             let mut sampler = sampler(&plain(seed));
-            (0..20).map(|_| sampler.sample(&logits).unwrap()).collect::<Vec<_>>()
+            (0..20).map(|_| sampler.sample(&mut logits.clone()).unwrap()).collect::<Vec<_>>()
         };
         prop_assert_eq!(draw(), draw());
     }
@@ -80,7 +89,7 @@ proptest! {
         let mut order: Vec<usize> = (0..logits.len()).collect();
         order.sort_by(|a, b| logits[*b].total_cmp(&logits[*a]).then(a.cmp(b)));
         order.truncate(top_k as usize);
-        let token = sampler(&params).sample(&logits).unwrap() as usize;
+        let token = sampler(&params).sample(&mut logits.clone()).unwrap() as usize;
         prop_assert!(order.contains(&token));
     }
 
@@ -145,7 +154,7 @@ fn top_p_widens_its_view_on_a_flat_distribution() {
     let logits = vec![0.0; 5_000];
     let params = SamplingParams { top_p: Some(0.9), ..plain(1) };
     let mut sampler = sampler(&params);
-    let drawn: Vec<i32> = (0..2_000).map(|_| sampler.sample(&logits).unwrap()).collect();
+    let drawn: Vec<i32> = (0..2_000).map(|_| sampler.sample(&mut logits.clone()).unwrap()).collect();
     assert!(drawn.iter().any(|token| *token > 4_000) && drawn.iter().all(|token| *token < 4_510));
 }
 
@@ -162,7 +171,7 @@ fn min_p_is_measured_against_the_likeliest() {
 #[test]
 fn bias_is_added_before_anything_else() {
     let params = SamplingParams { logit_bias: vec![(2, 10.0), (0, f32::NEG_INFINITY)], ..greedy() };
-    assert_eq!(sampler(&params).sample(&[3.0, 2.0, 1.0]).unwrap(), 2);
+    assert_eq!(sampler(&params).sample(&mut [3.0, 2.0, 1.0]).unwrap(), 2);
 }
 
 #[test]
@@ -170,7 +179,7 @@ fn penalties_look_at_the_prompt_and_at_what_was_produced() {
     let params = SamplingParams { repeat_penalty: Some(4.0), ..greedy() };
     let mut sampler = Sampler::new(&params, &SamplingParams::default(), &[], &[0]);
     let logits = [3.0, 2.0, 1.0];
-    let drawn: Vec<i32> = (0..3).map(|_| sampler.sample(&logits).unwrap()).collect();
+    let drawn: Vec<i32> = (0..3).map(|_| sampler.sample(&mut logits.clone()).unwrap()).collect();
     assert_eq!(drawn, [1, 2, 0]);
 }
 
@@ -180,14 +189,14 @@ fn penalties_forget_what_lies_behind_the_window() {
     let mut history = vec![0];
     history.extend([1; 64]);
     let mut sampler = Sampler::new(&params, &SamplingParams::default(), &[], &history);
-    assert_eq!(sampler.sample(&[1.0, 2.0]).unwrap(), 0);
+    assert_eq!(sampler.sample(&mut [1.0, 2.0]).unwrap(), 0);
 }
 
 #[test]
 fn frequency_counts_and_presence_does_not() {
     let history = [0, 0, 1];
     let once = |params: SamplingParams| {
-        Sampler::new(&params, &SamplingParams::default(), &[], &history).sample(&[2.5, 2.0]).unwrap()
+        Sampler::new(&params, &SamplingParams::default(), &[], &history).sample(&mut [2.5, 2.0]).unwrap()
     };
     assert_eq!(once(SamplingParams { presence_penalty: Some(1.0), ..greedy() }), 0);
     assert_eq!(once(SamplingParams { frequency_penalty: Some(1.0), ..greedy() }), 1);
@@ -197,7 +206,7 @@ fn frequency_counts_and_presence_does_not() {
 fn ignore_eos_forbids_the_end_tokens() {
     let params = SamplingParams { ignore_eos: true, ..greedy() };
     let mut sampler = Sampler::new(&params, &SamplingParams::default(), &[0, 1], &[]);
-    assert_eq!(sampler.sample(&[3.0, 2.0, 1.0]).unwrap(), 2);
+    assert_eq!(sampler.sample(&mut [3.0, 2.0, 1.0]).unwrap(), 2);
 }
 
 #[test]
@@ -207,12 +216,12 @@ fn logits_that_are_no_numbers_fail_the_decode() {
             for place in [0, 70, 99] {
                 let mut logits = vec![0.0; 100];
                 logits[place] = bad;
-                let outcome = sampler(&params).sample(&logits);
+                let outcome = sampler(&params).sample(&mut logits.clone());
                 assert!(matches!(outcome, Err(EngineError::DecodeFailed(_))));
             }
         }
-        assert!(matches!(sampler(&params).sample(&[f32::NEG_INFINITY; 3]), Err(EngineError::DecodeFailed(_))));
-        assert!(matches!(sampler(&params).sample(&[]), Err(EngineError::DecodeFailed(_))));
+        assert!(matches!(sampler(&params).sample(&mut [f32::NEG_INFINITY; 3]), Err(EngineError::DecodeFailed(_))));
+        assert!(matches!(sampler(&params).sample(&mut []), Err(EngineError::DecodeFailed(_))));
     }
 }
 
@@ -252,7 +261,7 @@ fn a_model_recommends_what_a_request_leaves_out() {
     let expected = SamplingParams { temperature: Some(0.0), top_k: Some(7), ..SamplingParams::default() };
     assert_eq!(recommended, expected);
     let mut sampler = Sampler::new(&SamplingParams::default(), &recommended, &[], &[]);
-    assert!((0..50).all(|_| sampler.sample(&[1.0, 1.1, 1.0]).unwrap() == 1));
+    assert!((0..50).all(|_| sampler.sample(&mut [1.0, 1.1, 1.0]).unwrap() == 1));
 }
 
 #[test]
