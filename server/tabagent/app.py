@@ -13,6 +13,7 @@ from .core.access import AccessPolicy
 from .core.backend import BackendConfig, ModelSpec
 from .core.engine import Engine, EngineLimits
 from .core.errors import BackendError, RequestError, TabagentError
+from .core.recorder import Recorder, RecorderLimits
 from .core.session import Session
 from .core.transport import ListenerContext
 from .credentials import server_token
@@ -103,8 +104,13 @@ class Application:
 
         :raises TabagentError: when a model named at start-up cannot be loaded.
         """
-        async with self.engine() as engine, anyio.create_task_group() as tasks:
-            listeners = self.listeners(engine)
+        limits = RecorderLimits(resume_ttl=self.config.resume_ttl)
+        async with (
+            self.engine() as engine,
+            Recorder(engine, limits=limits) as recorder,
+            anyio.create_task_group() as tasks,
+        ):
+            listeners = self.listeners(engine, recorder)
             uvicorn_config = server_config(
                 self.asgi(engine, listeners),
                 max_message_size=MAX_MESSAGE_SIZE,
@@ -140,7 +146,7 @@ class Application:
                     engine.register(model_spec(model, self.registry))
         return engine
 
-    def listeners(self, engine: Engine) -> list[Listener]:
+    def listeners(self, engine: Engine, recorder: Recorder) -> list[Listener]:
         """Return a listener of every transport, whose connections `engine` serves."""
 
         protocols = self.registry.protocols()
@@ -152,7 +158,7 @@ class Application:
             self._connections += 1
             self._connected += 1
             try:
-                await Session(transport, protocols[protocol](principal), engine).run()
+                await Session(transport, protocols[protocol](principal), engine, recorder).run()
             finally:
                 self._connected -= 1
 

@@ -101,6 +101,7 @@ class Config(Struct, frozen=True, kw_only=True):
         gpu_layers: Layers on the GPU; 0 is CPU only.
         trusted_proxy: Addresses whose `X-Forwarded-*` headers are believed.
         idle_exit: Seconds without connections after which the server ends.
+        resume_ttl: Seconds that a resumable response runs on without a connection, and is kept.
     """
 
     model: tuple[str, ...] = ()
@@ -120,6 +121,7 @@ class Config(Struct, frozen=True, kw_only=True):
     allow_host: tuple[str, ...] = ()
     trusted_proxy: tuple[str, ...] = ()
     idle_exit: Annotated[float, Meta(gt=0)] | None = None
+    resume_ttl: Annotated[float, Meta(gt=0)] = 60.0
     cache_disk: str | None = None
     no_mmap: bool = False
     log_format: Literal["text", "json"] = "text"

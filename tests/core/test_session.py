@@ -12,6 +12,7 @@ from tabagent.core.backend import ModelSpec
 from tabagent.core.engine import Engine, EngineLimits
 from tabagent.core.errors import BackendError, TransportClosed
 from tabagent.core.events import Finished, FinishReason, TextDelta
+from tabagent.core.recorder import Recorder
 from tabagent.core.requests import LOCAL, Principal
 from tabagent.core.session import MAX_UNANSWERED, MESSAGES_PER_TURN, Session
 from tabagent.core.transport import Transport
@@ -65,15 +66,18 @@ class Peer:
 class House:
     """An engine with one scripted model, and connections to it."""
 
-    def __init__(self, backend: ScriptedBackend, engine: Engine, tasks: Any) -> None:
+    def __init__(
+        self, backend: ScriptedBackend, engine: Engine, recorder: Recorder, tasks: Any
+    ) -> None:
         self.backend = backend
         self.engine = engine
+        self.recorder = recorder
         self._tasks = tasks
 
     def connect(self, principal: Principal = LOCAL, capacity: int = 16) -> Peer:
         near, far = loopback_pair(capacity)
         protocol = LineProtocol(principal)
-        self._tasks.start_soon(Session(near, protocol, self.engine).run)
+        self._tasks.start_soon(Session(near, protocol, self.engine, self.recorder).run)
         return Peer(far, protocol)
 
     def say(self, peer: Peer, name: str, *texts: str, end: bool = False) -> None:
@@ -89,11 +93,14 @@ class House:
 async def open_house(**limits: Any) -> AsyncIterator[House]:
     backend = ScriptedBackend()
     models = [ModelSpec("model", "scripted:1", "scripted")]
-    async with Engine({"scripted": backend}, models, limits=EngineLimits(**limits)) as engine:
+    async with (
+        Engine({"scripted": backend}, models, limits=EngineLimits(**limits)) as engine,
+        Recorder(engine) as recorder,
+        anyio.create_task_group() as tasks,
+    ):
         await engine.load("model")
-        async with anyio.create_task_group() as tasks:
-            yield House(backend, engine, tasks)
-            tasks.cancel_scope.cancel()
+        yield House(backend, engine, recorder, tasks)
+        tasks.cancel_scope.cancel()
 
 
 class TestAnswers:
@@ -319,7 +326,7 @@ class TestSlowPeers:
         turns = 0
         transport = Eager()
         async with open_house() as house, anyio.create_task_group() as tasks:
-            tasks.start_soon(Session(transport, Bursting(LOCAL), house.engine).run)
+            tasks.start_soon(Session(transport, Bursting(LOCAL), house.engine, house.recorder).run)
             while transport.sent < 10 * MESSAGES_PER_TURN:
                 await anyio.lowlevel.checkpoint()
                 turns += 1
@@ -376,6 +383,6 @@ class TestEnds:
         async with open_house() as house:
             near, far = loopback_pair()
             with anyio.move_on_after(0):
-                await Session(near, LineProtocol(LOCAL), house.engine).run()
+                await Session(near, LineProtocol(LOCAL), house.engine, house.recorder).run()
             with pytest.raises(TransportClosed):
                 await far.receive()

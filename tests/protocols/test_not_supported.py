@@ -42,7 +42,7 @@ CASES: list[tuple[type[Protocol], dict[str, Any], str]] = [
     (ResponsesProtocol, {"prompt": {"id": "p"}}, "prompt"),
     (ResponsesProtocol, {"truncation": "auto"}, "truncation"),
     (ResponsesProtocol, {"text": {"format": SCHEMA}}, "text.format"),
-    (ResponsesProtocol, {"tabagent": {"resumable": True}}, "tabagent.resumable"),
+    (ResponsesExchange, {"tabagent": {"resumable": True}}, "tabagent.resumable"),
     (ResponsesProtocol, {"input": [{"type": "function_call_output"}]}, "input[0]"),
     (
         ResponsesProtocol,
@@ -50,7 +50,6 @@ CASES: list[tuple[type[Protocol], dict[str, Any], str]] = [
         "input[0].content[0]",
     ),
     (ResponsesExchange, {"background": True}, "background"),
-    (ResponsesProtocol, {"type": "response.resume", "response_id": "resp_1"}, "type"),
     (ResponsesProtocol, {"type": "tabagent.model.pull", "model": "m"}, "type"),
     (ResponsesProtocol, {"type": "tabagent.chunk", "id": "1", "index": 0, "data": ""}, "type"),
 ]

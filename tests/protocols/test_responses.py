@@ -18,11 +18,13 @@ from tabagent.core.events import (
     PromptProgress,
     Queued,
     ReasoningDelta,
+    Recorded,
     TextDelta,
     ToolCallDelta,
 )
 from tabagent.core.requests import (
     LOCAL,
+    CancelRecorded,
     CancelRequest,
     GenerateRequest,
     ListModels,
@@ -429,7 +431,6 @@ class TestLanes:
         [
             ({}, "stream_id"),
             ({"stream_id": "a"}, "stream_id"),
-            ({"response_id": "x"}, "response_id"),
         ],
     )
     def test_cancelling_what_does_not_run_is_an_error(
@@ -438,11 +439,19 @@ class TestLanes:
         refusal = peer.refusal({"type": "response.cancel", **fields})
         assert refusal == ("response_not_found", param)
 
-    def test_a_finished_response_cannot_be_cancelled(self, peer: Peer) -> None:
+    def test_what_does_not_run_here_may_be_a_recorded_response(self, peer: Peer) -> None:
+        assert peer.say({"type": "response.cancel", "response_id": "x", "stream_id": "a"}) == []
+        assert peer.requests() == [CancelRecorded("x")]
+        refusal = RequestError("response_not_found", "no", param="response_id")
+        [answer] = peer.tell(Failed("x", refusal))
+        assert (answer["error"]["code"], answer["stream_id"]) == ("response_not_found", "a")
+
+    def test_a_finished_response_is_looked_for_among_the_recorded(self, peer: Peer) -> None:
         request = create(peer)
         peer.tell(*answered(request))
-        message = {"type": "response.cancel", "response_id": request.request_id}
-        assert peer.refusal(message) == ("response_not_found", "response_id")
+        peer.say({"type": "response.cancel", "response_id": request.request_id})
+        assert peer.requests() == [CancelRecorded(request.request_id)]
+        assert peer.tell(Recorded(request.request_id, (), ended=True)) == []
 
     def test_the_queue_of_a_lane_is_bounded(self, peer: Peer) -> None:
         create(peer)

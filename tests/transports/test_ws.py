@@ -11,6 +11,7 @@ import pytest
 from tabagent.core.access import AccessPolicy
 from tabagent.core.backend import BackendConfig, ModelSpec
 from tabagent.core.engine import Engine
+from tabagent.core.recorder import Recorder
 from tabagent.core.session import Session
 from tabagent.protocols.responses import ResponsesProtocol
 from tabagent.serving import WebSocketProtocol
@@ -83,12 +84,16 @@ class EchoServer:
     @asynccontextmanager
     async def run(cls, **settings: Any) -> AsyncIterator[Self]:
         backends = {"echo": EchoBackend(BackendConfig(parallel=1))}
-        async with Engine(backends, [ModelSpec("demo", "echo:demo", "echo")]) as engine:
+        async with (
+            Engine(backends, [ModelSpec("demo", "echo:demo", "echo")]) as engine,
+            Recorder(engine) as recorder,
+        ):
             await engine.load("demo")
 
             async def handle(transport: Transport, name: str, principal: Principal) -> None:
                 assert name == "responses"
-                await Session(transport, ResponsesProtocol(principal), engine).run()
+                protocol = ResponsesProtocol(principal)
+                await Session(transport, protocol, engine, recorder).run()
 
             with anyio.fail_after(20):
                 async with websocket_server(handle, **settings) as port:

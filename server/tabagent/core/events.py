@@ -36,6 +36,7 @@ __all__ = [
     "PromptProgress",
     "Queued",
     "ReasoningDelta",
+    "Recorded",
     "RequestEvent",
     "Started",
     "TextDelta",
@@ -198,6 +199,16 @@ class ModelsListed(RequestEvent, frozen=True):
     models: tuple[ModelStatus, ...]
 
 
+class Recorded(RequestEvent, frozen=True):
+    """More messages of a recorded response, as they stand in its log; `ended` with the last.
+
+    Also answers `CancelRecorded`, without messages.
+    """
+
+    messages: tuple[str, ...]
+    ended: bool
+
+
 class DownloadProgress(Struct, frozen=True):
     """`done` of `total` bytes of a model file have arrived; `total` is None when unknown."""
 
@@ -217,6 +228,7 @@ Event: TypeAlias = (
     | Finished
     | Failed
     | ModelsListed
+    | Recorded
     | ModelStateChanged
     | DownloadProgress
 )

@@ -6,10 +6,31 @@ from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from .events import Event
     from .requests import Principal, Request
 
-__all__ = ["Protocol"]
+__all__ = ["AnswerWriter", "Protocol"]
+
+
+class AnswerWriter(ABC):
+    """Writes the messages of one answer in a wire dialect. Does no I/O."""
+
+    @abstractmethod
+    def write_to(self, write: Callable[[str], object], remark: Callable[[str], object]) -> None:
+        """Hand over messages from now on: numbered ones to `write`, others to `remark`.
+
+        Numbers start at 0 and have no gaps.
+        """
+
+    @abstractmethod
+    def open(self) -> None:
+        """Take note that the request was admitted, before its first event."""
+
+    @abstractmethod
+    def send_event(self, event: Event) -> None:
+        """Take one event of the request."""
 
 
 class Protocol(ABC):

@@ -8,18 +8,22 @@ from typing import TypeAlias
 from msgspec import UNSET, Struct, UnsetType
 
 from .errors import AccessError, RequestError
+from .protocol import AnswerWriter
 
 __all__ = [
     "LOCAL",
     "MAX_LOGPROBS",
     "MAX_STOP_STRINGS",
+    "CancelRecorded",
     "CancelRequest",
     "GenerateRequest",
     "ListModels",
     "LoadModel",
     "Message",
     "Principal",
+    "RecordRequest",
     "Request",
+    "ResumeRequest",
     "SamplingParams",
     "UnloadModel",
 ]
@@ -163,4 +167,33 @@ class UnloadModel(Struct, frozen=True):
     model: str
 
 
-Request: TypeAlias = GenerateRequest | CancelRequest | ListModels | LoadModel | UnloadModel
+class RecordRequest(Struct, frozen=True):
+    """Carry out `request` so that it outlives its connection; `writer` writes its log."""
+
+    request: GenerateRequest
+    writer: AnswerWriter
+
+
+class ResumeRequest(Struct, frozen=True):
+    """Report the messages of the recorded response `request_id` that follow number `after`."""
+
+    request_id: str
+    after: int
+
+
+class CancelRecorded(Struct, frozen=True):
+    """End a recorded response that another connection asked for."""
+
+    request_id: str
+
+
+Request: TypeAlias = (
+    GenerateRequest
+    | CancelRequest
+    | ListModels
+    | LoadModel
+    | UnloadModel
+    | RecordRequest
+    | ResumeRequest
+    | CancelRecorded
+)

@@ -9,8 +9,17 @@ import anyio.lowlevel
 
 from .bridge import Notify
 from .errors import TabagentError, TransportClosed
-from .events import Failed, ModelsListed
-from .requests import CancelRequest, GenerateRequest, ListModels, LoadModel, UnloadModel
+from .events import Failed, ModelsListed, Recorded
+from .requests import (
+    CancelRecorded,
+    CancelRequest,
+    GenerateRequest,
+    ListModels,
+    LoadModel,
+    RecordRequest,
+    ResumeRequest,
+    UnloadModel,
+)
 
 if TYPE_CHECKING:
     from anyio.abc import TaskGroup
@@ -18,6 +27,7 @@ if TYPE_CHECKING:
     from .engine import Engine
     from .events import ModelStatus
     from .protocol import Protocol
+    from .recorder import Recorder, Recording
     from .requests import Request
     from .stream import EventStream
     from .transport import Transport
@@ -37,14 +47,18 @@ class Session:
     A reader always runs, so closes and cancels are seen while answers stream. Each request is a
     task of its own; answers of all are sent one message at a time. While the peer takes nothing,
     events gather and go out as fewer, larger messages. The end of the connection cancels its
-    requests; the end of the engine closes the connection once their last events are sent.
+    requests, but for recorded ones, which run on in the recorder; the end of the engine closes the
+    connection once their last events are sent.
     """
 
-    def __init__(self, transport: Transport, protocol: Protocol, engine: Engine) -> None:
+    def __init__(
+        self, transport: Transport, protocol: Protocol, engine: Engine, recorder: Recorder
+    ) -> None:
         self._transport = transport
         self._protocol = protocol
         self._engine = engine
-        self._streams: dict[str, EventStream] = {}  # the running requests of this connection
+        self._recorder = recorder
+        self._running: dict[str, EventStream | Recording] = {}  # requests of this connection
         self._sending = anyio.Lock(fast_acquire=True)
         self._sent = 0
         self._unanswered = 0
@@ -85,11 +99,17 @@ class Session:
         match request:
             case GenerateRequest():
                 # Known before its task runs, so that a cancel right behind it finds it.
-                stream = self._streams[request.request_id] = self._engine.generate(request)
+                stream = self._running[request.request_id] = self._engine.generate(request)
                 self._requests.start_soon(self._generate, stream)
+            case RecordRequest():
+                recording = self._recorder.prepare(request)
+                self._running[recording.response_id] = recording
+                self._requests.start_soon(self._record, recording)
+            case ResumeRequest() | CancelRecorded():
+                self._start_recorded(request)
             case CancelRequest():
-                if request.request_id in self._streams:
-                    self._streams[request.request_id].cancel()
+                if request.request_id in self._running:
+                    self._running[request.request_id].cancel()
             case ListModels():
                 models = tuple(self._engine.models())
                 self._protocol.send_event(ModelsListed(request.request_id, models))
@@ -108,7 +128,46 @@ class Session:
                     self._start_requests()  # the end of one may be the turn of the next
                     await self._flush()
         finally:
-            del self._streams[stream.request.request_id]
+            del self._running[stream.request.request_id]
+
+    def _start_recorded(self, request: ResumeRequest | CancelRecorded) -> None:
+        """Do something with a response that this connection did not ask for."""
+        try:
+            recording = self._recorder.find(request.request_id, self._protocol.principal)
+        except TabagentError as error:
+            self._protocol.send_event(Failed(request.request_id, error))
+            return
+        if isinstance(request, ResumeRequest):
+            self._running[request.request_id] = recording
+            self._requests.start_soon(self._follow, recording, request.after)
+        else:
+            recording.cancel()
+            self._protocol.send_event(Recorded(request.request_id, (), ended=True))
+
+    async def _record(self, recording: Recording) -> None:
+        try:
+            await self._recorder.start(recording)
+        except TabagentError as error:
+            del self._running[recording.response_id]
+            self._protocol.send_event(Failed(recording.response_id, error))
+            self._start_requests()
+            await self._flush()
+        else:
+            await self._follow(recording, -1)
+
+    async def _follow(self, recording: Recording, number: int) -> None:
+        try:
+            with recording.follow(number) as follower:
+                async for messages in follower:
+                    self._protocol.send_event(messages)
+                    self._start_requests()
+                    await self._flush()
+        except TabagentError as error:
+            self._protocol.send_event(Failed(recording.response_id, error))
+            await self._flush()
+        finally:
+            # By now an ended response may have been resumed again, under the same id.
+            self._running.pop(recording.response_id, None)
 
     async def _change_model(self, request: LoadModel | UnloadModel) -> None:
         change = self._engine.load if isinstance(request, LoadModel) else self._engine.unload

@@ -10,7 +10,7 @@ from .exchange import Exchange
 from .response_objects import model_state_event
 from .response_request import ResponseRequest, generate_request
 from .response_writer import ResponseWriter
-from .wire import decode, encode, new_id
+from .wire import decode, encode, new_id, not_supported
 
 if TYPE_CHECKING:
     from tabagent.core.errors import TabagentError
@@ -69,6 +69,9 @@ class ResponsesExchange(Exchange):
     def _read(self, body: str | bytes) -> GenerateRequest:
         fields = decode(body, ResponseRequest)
         self.stream = bool(fields.stream)
+        if fields.tabagent and fields.tabagent.resumable:
+            text = "responses are resumable on duplex connections only"
+            raise not_supported("tabagent.resumable", text)
         request = generate_request(fields, new_id("resp_"), self.principal)
         self._writer = ResponseWriter(
             fields, request.request_id, self._messages, tabagent_events=False

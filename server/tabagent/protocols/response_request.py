@@ -97,7 +97,6 @@ def _refuse_unsupported(body: ResponseRequest) -> None:
         "previous_response_id": (body.previous_response_id, "stored responses"),
         "prompt": (body.prompt, "stored prompts"),
         "tools": (body.tools, "tool calls"),
-        "tabagent.resumable": (body.tabagent and body.tabagent.resumable, "resumable responses"),
     }
     for param, (value, feature) in unsupported.items():
         if value:

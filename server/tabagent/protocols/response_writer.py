@@ -16,6 +16,7 @@ from tabagent.core.events import (
     Started,
     TextDelta,
 )
+from tabagent.core.protocol import AnswerWriter
 
 from .answer_fields import timings_object, token_logprobs
 from .response_objects import (
@@ -39,6 +40,7 @@ from .response_objects import (
 from .wire import encode, new_id
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Literal
 
     from tabagent.core.events import Event, TokenLogprob, Usage
@@ -51,7 +53,7 @@ _PLACEHOLDER = "\0"
 """Marks, in a delta encoded once, the place of the text; nothing else in it has this character."""
 
 
-class ResponseWriter:
+class ResponseWriter(AnswerWriter):
     """The life of one response on the wire.
 
     Its states: *new* until `open`, then *created*, *in progress* once the request has a slot,
@@ -79,7 +81,7 @@ class ResponseWriter:
         self.opened = False
         self.response = _response(body, response_id)
         self._body = body
-        self._messages = messages
+        self.write_to(messages.append, messages.append)
         self._lane: str | UnsetType = UNSET if body.stream_id is None else body.stream_id
         self._number = 0
         self._started = False
@@ -88,6 +90,11 @@ class ResponseWriter:
         self._tokens: list[int] = []
         self._logprobs: list[TokenLogprob] = []
         self._delta_frame = ("", "")
+
+    def write_to(self, write: Callable[[str], object], remark: Callable[[str], object]) -> None:
+        """Hand numbered events to `write` and the others to `remark` from now on."""
+        self._hand_over = write
+        self._remark = remark
 
     def open(self) -> None:
         """Write `response.created`, once."""
@@ -122,7 +129,7 @@ class ResponseWriter:
     def _write(self, event: NumberedEvent) -> None:
         event.sequence_number = self._number
         event.stream_id = self._lane
-        self._messages.append(encode(event))
+        self._hand_over(encode(event))
         self._number += 1
 
     def _write_waiting(self, event: Queued | PromptProgress) -> None:
@@ -132,7 +139,7 @@ class ResponseWriter:
         else:
             waiting = PromptProgressEvent(self.response.id, event.done, event.total)
         waiting.stream_id = self._lane
-        self._messages.append(encode(waiting))
+        self._remark(encode(waiting))
 
     def _start(self, event: Started) -> None:
         self.response.model = event.model
@@ -151,7 +158,7 @@ class ResponseWriter:
             self._write(delta)
         elif event.text:
             before, after = self._delta_frame
-            self._messages.append(f"{before}{encode(event.text)}{after}{self._number}}}")
+            self._hand_over(f"{before}{encode(event.text)}{after}{self._number}}}")
             self._number += 1
 
     def _open_item(self) -> OutputMessage:

@@ -14,10 +14,19 @@ from tabagent.core.events import (
     Failed,
     ModelsListed,
     ModelStateChanged,
+    Recorded,
     TextDelta,
 )
 from tabagent.core.protocol import Protocol
-from tabagent.core.requests import CancelRequest, ListModels, LoadModel, UnloadModel
+from tabagent.core.requests import (
+    CancelRecorded,
+    CancelRequest,
+    ListModels,
+    LoadModel,
+    RecordRequest,
+    ResumeRequest,
+    UnloadModel,
+)
 
 from .answer_fields import model_object
 from .response_objects import (
@@ -29,7 +38,7 @@ from .response_objects import (
 )
 from .response_request import ResponseRequest, generate_request
 from .response_writer import ResponseWriter
-from .wire import decode, encode, error_object, new_id, not_supported
+from .wire import decode, encode, error_object, invalid, new_id, not_supported
 
 if TYPE_CHECKING:
     from tabagent.core.events import Event
@@ -58,6 +67,13 @@ class CancelMessage(Struct):
     stream_id: str | None = None
 
 
+class ResumeMessage(Struct):
+    """`response.resume`: go on after the event with this number; -1 starts at the first."""
+
+    response_id: str
+    starting_after: int = -1
+
+
 class ModelMessage(Struct):
     """`tabagent.model.load` and `tabagent.model.unload`."""
 
@@ -68,11 +84,12 @@ class _Turn:
     """A response that runs, or waits for its turn in a lane."""
 
     def __init__(
-        self, request: GenerateRequest, writer: ResponseWriter, stream_id: str | None
+        self, request: GenerateRequest, writer: ResponseWriter, body: ResponseRequest
     ) -> None:
         self.request = request
         self.writer = writer
-        self.stream_id = stream_id
+        self.stream_id = body.stream_id
+        self.resumable = bool(body.tabagent and body.tabagent.resumable)
         self.cancelled = False
 
 
@@ -87,6 +104,8 @@ class ResponsesProtocol(Protocol):
        request, which is asked for when the lane is free.
     3. A request that is refused gets an `error` with its `stream_id`, and no response.
     4. Cancelling a lane ends what runs in it and all that waits in it.
+    5. A resumable response is written elsewhere and passed on as it is, here and wherever it is
+       resumed; where it is resumed it belongs to no lane.
     """
 
     name: ClassVar[str] = "responses"
@@ -97,6 +116,7 @@ class ResponsesProtocol(Protocol):
         self._messages: list[str] = []
         self._lanes: dict[str | None, deque[_Turn]] = {}  # the first turn of each runs
         self._running: dict[str, _Turn] = {}
+        self._resumed: dict[str, Envelope] = {}  # what resumed each response
         self._commands: dict[str, Envelope] = {}
         self._told: dict[str, ModelStateChanged] = {}  # the state of each model the peer knows
 
@@ -121,8 +141,12 @@ class ResponsesProtocol(Protocol):
             self._running[event.request_id].writer.send_event(event)
         elif isinstance(event, ModelStateChanged):
             self._tell_model_state(event)
+        elif isinstance(event, Recorded):
+            self._pass_on(event)
         elif not isinstance(event, DownloadProgress):
-            if event.request_id in self._commands:
+            if event.request_id in self._resumed:
+                self._end_resumed(event)
+            elif event.request_id in self._commands:
                 self._answer_command(self._commands.pop(event.request_id), event)
             else:
                 self._tell_response(self._running[event.request_id], event)
@@ -143,7 +167,9 @@ class ResponsesProtocol(Protocol):
             case "response.create":
                 self._create(decode(message, ResponseRequest))
             case "response.cancel":
-                self._cancel(decode(message, CancelMessage))
+                self._cancel(decode(message, CancelMessage), envelope)
+            case "response.resume":
+                self._resume(decode(message, ResumeMessage), envelope)
             case "tabagent.model.list":
                 self._command(envelope, ListModels(new_id("models_")))
             case "tabagent.model.load":
@@ -156,7 +182,7 @@ class ResponsesProtocol(Protocol):
                 self._messages.append(encode(PongEvent(_lane(envelope.stream_id))))
             case "tabagent.pong":
                 pass
-            case "response.resume" | "tabagent.model.pull" | "tabagent.chunk":
+            case "tabagent.model.pull" | "tabagent.chunk":
                 raise not_supported("type", f"{envelope.type!r} is not supported here")
             case None:
                 raise ProtocolError("invalid_message", "a message needs a type", param="type")
@@ -168,9 +194,8 @@ class ResponsesProtocol(Protocol):
         self.principal.require("infer")
         request = generate_request(body, new_id("resp_"), self.principal)
         writer = ResponseWriter(body, request.request_id, self._messages, tabagent_events=True)
-        turn = _Turn(request, writer, body.stream_id)
-        if sum(map(len, self._lanes.values())) >= MAX_OPEN_RESPONSES:
-            raise RequestError("overloaded", f"{MAX_OPEN_RESPONSES} responses are already open")
+        turn = _Turn(request, writer, body)
+        self._require_room()
         lane = self._lanes.setdefault(body.stream_id, deque())
         if len(lane) > MAX_LANE_QUEUE:
             raise RequestError("overloaded", f"{MAX_LANE_QUEUE} responses wait in this lane")
@@ -180,7 +205,35 @@ class ResponsesProtocol(Protocol):
 
     def _run(self, turn: _Turn) -> None:
         self._running[turn.request.request_id] = turn
-        self._requests.append(turn.request)
+        if turn.resumable:
+            self._requests.append(RecordRequest(turn.request, turn.writer))
+        else:
+            self._requests.append(turn.request)
+
+    def _resume(self, message: ResumeMessage, envelope: Envelope) -> None:
+        response_id = message.response_id
+        if response_id in self._running or response_id in self._resumed:
+            raise invalid("response_id", f"{response_id!r} streams on this connection already")
+        self._require_room()
+        self._resumed[response_id] = envelope
+        self._requests.append(ResumeRequest(response_id, message.starting_after))
+
+    def _require_room(self) -> None:
+        if len(self._resumed) + sum(map(len, self._lanes.values())) >= MAX_OPEN_RESPONSES:
+            raise RequestError("overloaded", f"{MAX_OPEN_RESPONSES} responses are already open")
+
+    def _pass_on(self, event: Recorded) -> None:
+        self._messages += event.messages
+        if event.ended and event.request_id in self._running:
+            self._end(self._running[event.request_id])
+        elif event.ended:
+            self._resumed.pop(event.request_id, None)
+            self._commands.pop(event.request_id, None)
+
+    def _end_resumed(self, event: Event) -> None:
+        assert isinstance(event, Failed)
+        envelope = self._resumed.pop(event.request_id)
+        self._refuse(event.error, envelope.stream_id)
 
     def _tell_response(self, turn: _Turn, event: Event) -> None:
         if isinstance(event, Failed) and not turn.writer.opened:
@@ -201,12 +254,13 @@ class ResponsesProtocol(Protocol):
         else:
             del self._lanes[turn.stream_id]
 
-    def _cancel(self, message: CancelMessage) -> None:
-        if message.response_id is not None:
-            if message.response_id not in self._running:
-                text = f"no response {message.response_id!r} is running"
-                raise RequestError("response_not_found", text, param="response_id")
-            self._requests.append(CancelRequest(message.response_id))
+    def _cancel(self, message: CancelMessage, envelope: Envelope) -> None:
+        response_id = message.response_id
+        if response_id is not None:
+            if response_id in self._running or response_id in self._resumed:
+                self._requests.append(CancelRequest(response_id))
+            else:
+                self._command(envelope, CancelRecorded(response_id))
             return
         lane = self._lanes.get(message.stream_id)
         if lane is None:
@@ -217,8 +271,10 @@ class ResponsesProtocol(Protocol):
             turn.cancelled = True
         self._requests.append(CancelRequest(lane[0].request.request_id))
 
-    def _command(self, envelope: Envelope, request: ListModels | LoadModel | UnloadModel) -> None:
-        if not isinstance(request, ListModels):
+    def _command(
+        self, envelope: Envelope, request: ListModels | LoadModel | UnloadModel | CancelRecorded
+    ) -> None:
+        if isinstance(request, LoadModel | UnloadModel):
             self.principal.require("manage")
         self._commands[request.request_id] = envelope
         self._requests.append(request)
@@ -239,7 +295,7 @@ class ResponsesProtocol(Protocol):
         """Tell peers that wait for a model; others might mistake it for an answer."""
         writers = [turn.writer for turn in self._running.values()]
         waited_for = any(writer.opened and writer.tabagent_events for writer in writers)
-        if (waited_for or self._commands) and self._told.get(event.model) != event:
+        if (waited_for or self._resumed or self._commands) and self._told.get(event.model) != event:
             self._told[event.model] = event
             self._messages.append(encode(model_state_event(event)))
 
