@@ -70,7 +70,7 @@ DOORS = [
     Door("POST", "/v1/models/unload", 200, {"model": "spare"}, manage=True),
     Door("POST", "/v1/models/pull", 501, {"model": "demo"}, manage=True),
     Door("GET", "/v1/responses", 101, upgrade=True),
-    Door("GET", "/v1/extension", 501, upgrade=True),
+    Door("GET", "/v1/extension", 101, upgrade=True),
     Door("GET", "/v1/realtime", 501, upgrade=True),
 ]
 

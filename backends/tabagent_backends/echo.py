@@ -31,13 +31,14 @@ from tabagent.core.events import (
     TokenLogprob,
     Usage,
 )
+from tabagent.core.history import history_limit, newest_turns
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from tabagent.core.backend import BackendConfig, EventSink, ModelSpec
     from tabagent.core.events import Event
-    from tabagent.core.requests import GenerateRequest
+    from tabagent.core.requests import GenerateRequest, Message
 
 __all__ = ["EchoBackend"]
 
@@ -131,7 +132,7 @@ class EchoBackend(Backend):
 
 def _answer(request: GenerateRequest, model: str, context: int, producer: Producer) -> None:
     """Answer one request; runs on a worker thread."""
-    prompt = _prompt_tokens(request)
+    prompt = _prompt_tokens(request, context)
     if len(prompt) >= context:
         message = f"the prompt has {len(prompt)} tokens, the context holds {context}"
         error = RequestError("context_length_exceeded", message, param="prompt")
@@ -151,10 +152,18 @@ def _answer(request: GenerateRequest, model: str, context: int, producer: Produc
     producer.emit(Finished(request.request_id, reason, usage))
 
 
-def _prompt_tokens(request: GenerateRequest) -> list[str]:
-    if request.messages is not None:
-        return [token for message in request.messages for token in _TOKEN.findall(message.content)]
-    return _last_words(request)
+def _prompt_tokens(request: GenerateRequest, context: int) -> list[str]:
+    if request.messages is None:
+        return _last_words(request)
+    messages: Sequence[Message] = request.messages
+    if request.truncate:
+        limit = history_limit(context, request.max_tokens)
+        messages = newest_turns(messages, lambda kept: len(_tokens(kept)) <= limit)
+    return _tokens(messages)
+
+
+def _tokens(messages: Iterable[Message]) -> list[str]:
+    return [token for message in messages for token in _TOKEN.findall(message.content)]
 
 
 def _last_words(request: GenerateRequest) -> list[str]:

@@ -85,6 +85,7 @@ class GgufBackend(Backend):
             context_length=info["context_length"],
             parallel=info["parallel"],
             size_bytes=info["size_bytes"],
+            device="gpu" if self.config.gpu_layers else "cpu",
         )
 
     async def unload(self, model: str) -> None:
@@ -162,6 +163,7 @@ class _LoadedModel:
                 request.prompt,
                 credit=credit,
                 messages=messages,
+                truncate=request.truncate,
                 max_tokens=request.max_tokens,
                 stop=request.stop,
                 logprobs=request.logprobs,

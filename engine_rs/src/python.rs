@@ -108,7 +108,7 @@ impl GgufEngine {
 
     #[pyo3(signature = (request_id, prompt, *, credit, messages=None, max_tokens=None, stop=Vec::new(), logprobs=None,
         principal="", temperature=None, top_k=None, top_p=None, min_p=None, repeat_penalty=None,
-        presence_penalty=None, frequency_penalty=None, seed=None, logit_bias=None, ignore_eos=false))]
+        presence_penalty=None, frequency_penalty=None, seed=None, logit_bias=None, ignore_eos=false, truncate=false))]
     fn submit(
         &self,
         request_id: u64,
@@ -129,6 +129,7 @@ impl GgufEngine {
         seed: Option<u64>,
         logit_bias: Option<HashMap<i32, f32>>,
         ignore_eos: bool,
+        truncate: bool,
     ) -> PyResult<()> {
         let prompt = match (prompt, messages) {
             (Some(PromptArgument::Text(text)), None) => Prompt::Text(text),
@@ -150,7 +151,7 @@ impl GgufEngine {
         };
         Ok(self.0.submit(
             request_id,
-            Request { prompt, max_tokens, stop, sampling, logprobs, credit, principal: principal.to_owned() },
+            Request { prompt, truncate, max_tokens, stop, sampling, logprobs, credit, principal: principal.to_owned() },
         )?)
     }
 

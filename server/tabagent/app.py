@@ -79,6 +79,7 @@ class Application:
             model_spec(model, self.registry) for model in configured_models(config, paths)
         ]
         self._known = installed_models(models_folder(config, paths))
+        self._system_info = partial(system_info, self.registry, self.backend_config)
         self._failure: TabagentError | None = None
         self._connected = 0
         self._connections = 0
@@ -158,7 +159,8 @@ class Application:
             self._connections += 1
             self._connected += 1
             try:
-                await Session(transport, protocols[protocol](principal), engine, recorder).run()
+                spoken = protocols[protocol](principal)
+                await Session(transport, spoken, engine, recorder, self._system_info).run()
             finally:
                 self._connected -= 1
 
@@ -171,7 +173,7 @@ class Application:
             engine,
             access=self.access,
             listener_routes=[route for listener in listeners for route in listener.routes()],
-            system_info=partial(system_info, self.registry, self.backend_config),
+            system_info=self._system_info,
         )
 
     async def _load_models(self, engine: Engine, server: Server, ready: Callable[[], None]) -> None:

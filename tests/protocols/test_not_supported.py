@@ -40,7 +40,6 @@ CASES: list[tuple[type[Protocol], dict[str, Any], str]] = [
     (ResponsesProtocol, {"previous_response_id": "resp_1"}, "previous_response_id"),
     (ResponsesProtocol, {"conversation": "conv_1"}, "conversation"),
     (ResponsesProtocol, {"prompt": {"id": "p"}}, "prompt"),
-    (ResponsesProtocol, {"truncation": "auto"}, "truncation"),
     (ResponsesProtocol, {"text": {"format": SCHEMA}}, "text.format"),
     (ResponsesExchange, {"tabagent": {"resumable": True}}, "tabagent.resumable"),
     (ResponsesProtocol, {"input": [{"type": "function_call_output"}]}, "input[0]"),

@@ -84,17 +84,54 @@ impl Writer {
         }))
     }
 
-    fn tokens(&self, prompt: Prompt) -> Result<Vec<i32>> {
+    fn chat_tokens(&self, messages: &Value) -> Result<Vec<i32>> {
+        let text = self.render(messages)?;
+        // Most templates write the start token that the tokenizer would add once more.
+        let doubled = !self.bos.is_empty() && self.vocab.adds_bos();
+        let text = if doubled { text.strip_prefix(&self.bos).unwrap_or(&text) } else { &text };
+        self.vocab.tokenize(text, true, true)
+    }
+
+    /// Tokens that a conversation may have so that an answer of `max_tokens` follows; a long answer may have to make
+    /// do with a quarter of the context.
+    fn history_limit(&self, max_tokens: Option<u32>) -> usize {
+        let quarter = self.context / 4;
+        self.context - max_tokens.map_or(quarter, |wish| quarter.min(wish as usize)).max(1)
+    }
+
+    /// The tokens of the longest end of a conversation that `limit` allows, system messages first.
+    fn newest_turns(&self, messages: &Value, limit: usize) -> Result<Vec<i32>> {
+        let whole = self.chat_tokens(messages)?;
+        let all = messages.as_array().map_or(&[][..], Vec::as_slice);
+        let (system, turns): (Vec<_>, Vec<_>) = all.iter().partition(|message| has_role(message, "system"));
+        // Templates insist that a conversation starts with the user.
+        let starts: Vec<usize> = (1..turns.len()).filter(|&index| has_role(turns[index], "user")).collect();
+        if whole.len() <= limit || starts.is_empty() {
+            return Ok(whole);
+        }
+        let tokens_from = |start: usize| {
+            let kept: Vec<&Value> = system.iter().chain(&turns[start..]).copied().collect();
+            self.chat_tokens(&json!(kept))
+        };
+        // The first start that fits, or else the last one.
+        let (mut low, mut high) = (0, starts.len() - 1);
+        while low < high {
+            let middle = usize::midpoint(low, high);
+            if tokens_from(starts[middle])?.len() <= limit {
+                high = middle;
+            } else {
+                low = middle + 1;
+            }
+        }
+        tokens_from(starts[low])
+    }
+
+    fn tokens(&self, prompt: Prompt, truncate: bool, max_tokens: Option<u32>) -> Result<Vec<i32>> {
         let tokens = match prompt {
             Prompt::Tokens(tokens) => tokens,
             Prompt::Text(text) => self.vocab.tokenize(&text, true, true)?,
-            Prompt::Messages(messages) => {
-                let text = self.render(&messages)?;
-                // Most templates write the start token that the tokenizer would add once more.
-                let doubled = !self.bos.is_empty() && self.vocab.adds_bos();
-                let text = if doubled { text.strip_prefix(&self.bos).unwrap_or(&text) } else { &text };
-                self.vocab.tokenize(text, true, true)?
-            }
+            Prompt::Messages(messages) if truncate => self.newest_turns(&messages, self.history_limit(max_tokens))?,
+            Prompt::Messages(messages) => self.chat_tokens(&messages)?,
         };
         if tokens.is_empty() {
             return Err(EngineError::InvalidParameter { param: "prompt", message: "the prompt is empty".into() });
@@ -107,7 +144,7 @@ impl Writer {
 
     fn prepare(&self, submission: Submission) -> Result<Prepared> {
         let Submission { id, ticket, request, submitted } = submission;
-        let tokens = self.tokens(request.prompt)?;
+        let tokens = self.tokens(request.prompt, request.truncate, request.max_tokens)?;
         let room = (self.context - tokens.len()) as u32;
         Ok(Prepared {
             id,
@@ -121,6 +158,10 @@ impl Writer {
             submitted,
         })
     }
+}
+
+fn has_role(message: &Value, role: &str) -> bool {
+    message.get("role").and_then(Value::as_str) == Some(role)
 }
 
 /// The prompt thread: runs until nobody can submit any more.

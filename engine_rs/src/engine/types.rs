@@ -79,6 +79,8 @@ pub enum Prompt {
 pub struct Request {
     /// What the model continues.
     pub prompt: Prompt,
+    /// Drop the oldest turns of [`Prompt::Messages`] until they leave room for an answer; system messages stay.
+    pub truncate: bool,
     /// Most tokens to produce; `None`: to the end of the context, 0: the prompt is read only.
     pub max_tokens: Option<u32>,
     /// Strings that end the answer; none of them is part of it.

@@ -2,9 +2,9 @@
 
 use fake_llama::Script;
 use serde_json::json;
-use tabagent_engine::engine::{FinishReason, Prompt, Request};
+use tabagent_engine::engine::{EngineOptions, FinishReason, Prompt, Request};
 
-use crate::rig::{Rig, request};
+use crate::rig::{self, Rig, request};
 
 #[test]
 fn token_ids_are_read_as_they_are() {
@@ -75,4 +75,61 @@ fn the_info_tells_what_the_file_says() {
     assert_eq!((info.context_length, info.trained_context, info.parallel), (300, 300, 4));
     assert_eq!((info.runtime.as_str(), info.vocab_size), ("fake", 262));
     assert!(info.size_bytes > 0 && info.threads > 0);
+}
+
+/// Five questions with their answers, and a last question.
+fn long_conversation() -> serde_json::Value {
+    let mut messages = vec![json!({"role": "system", "content": "Be kind."})];
+    for turn in 0..5 {
+        messages.push(json!({"role": "user", "content": format!("question {turn}")}));
+        messages.push(json!({"role": "assistant", "content": "yes"}));
+    }
+    messages.push(json!({"role": "user", "content": "last"}));
+    json!(messages)
+}
+
+const TURNS: &str = "{% for m in messages %}[{{ m.role[0] }}]{{ m.content }}{% endfor %}";
+
+fn truncated(context: u32, max_tokens: Option<u32>) -> rig::Outcome {
+    let script = Script::new().chat_template(TURNS);
+    let mut rig = Rig::with(&script, &EngineOptions { ctx_size: Some(context), ..EngineOptions::default() });
+    let prompt = Prompt::Messages(long_conversation());
+    rig.submit(1, Request { prompt, truncate: true, max_tokens, ..request("") });
+    rig.outcome(1)
+}
+
+/// What the model reads when the turns before `first` are dropped: a start token and a byte per token.
+fn prompt_tokens(first: usize) -> u32 {
+    let turns: String = (first..5).map(|turn| format!("[u]question {turn}[a]yes")).collect();
+    1 + format!("[s]Be kind.{turns}[u]last").len() as u32
+}
+
+#[test]
+fn a_conversation_that_fits_is_left_alone() {
+    assert_eq!(truncated(256, Some(8)).usage().prompt_tokens, prompt_tokens(0));
+}
+
+#[test]
+fn the_oldest_turns_go_until_the_answer_has_room() {
+    for first in 1..=5 {
+        let tight = prompt_tokens(first) + 8;
+        assert_eq!(truncated(tight, Some(8)).usage().prompt_tokens, prompt_tokens(first));
+        assert_eq!(truncated(tight + 1, Some(8)).usage().prompt_tokens, prompt_tokens(first));
+    }
+}
+
+#[test]
+fn an_unbounded_answer_gets_a_quarter_of_the_context() {
+    let context = prompt_tokens(3) / 3 * 4 + 4;
+    assert_eq!(truncated(context, None).usage().prompt_tokens, prompt_tokens(3));
+}
+
+#[test]
+fn a_last_turn_beyond_the_context_is_refused_all_the_same() {
+    assert_eq!(truncated(prompt_tokens(5), Some(8)).error().code(), "context_length_exceeded");
+}
+
+#[test]
+fn a_last_turn_that_leaves_less_room_than_wished_is_answered() {
+    assert_eq!(truncated(prompt_tokens(5) + 2, Some(8)).usage().prompt_tokens, prompt_tokens(5));
 }

@@ -70,6 +70,7 @@ pub fn runtime() -> std::sync::Arc<Runtime> {
 pub fn request(prompt: &str) -> Request {
     Request {
         prompt: Prompt::Text(prompt.into()),
+        truncate: false,
         max_tokens: None,
         stop: Vec::new(),
         sampling: SamplingParams { temperature: Some(0.0), ..SamplingParams::default() },

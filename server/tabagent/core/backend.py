@@ -56,11 +56,13 @@ class ModelInfo(Struct, frozen=True, kw_only=True):
         context_length: Tokens one request may use, prompt and answer together.
         parallel: Requests it decodes together; more wait inside the backend.
         size_bytes: Bytes of its weights, where known.
+        device: Where it is computed: `cpu` or `gpu`.
     """
 
     context_length: int
     parallel: int
     size_bytes: int | None = None
+    device: str = "cpu"
 
 
 class BackendHealth(Struct, frozen=True):

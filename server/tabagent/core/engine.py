@@ -70,6 +70,7 @@ class _Model:
             self.info.context_length if self.info else None,
             self.info.size_bytes if self.info else None,
             self.created,
+            self.info.device if self.info else None,
         )
 
     def activity(self) -> ModelActivity:

@@ -10,9 +10,10 @@ Laws, held by property tests for every backend:
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import StrEnum
 from itertools import chain, groupby
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from msgspec import Struct
 
@@ -39,6 +40,7 @@ __all__ = [
     "Recorded",
     "RequestEvent",
     "Started",
+    "SystemDescribed",
     "TextDelta",
     "Timings",
     "TokenLogprob",
@@ -180,7 +182,8 @@ class ModelStateChanged(Struct, frozen=True):
 class ModelStatus(Struct, frozen=True):
     """One known model.
 
-    `context_length` (tokens per request) is known once it is ready, `error` once it has failed.
+    `context_length` (tokens per request) and `device` are known once it is ready, `error` once it
+    has failed.
     """
 
     id: str
@@ -191,12 +194,19 @@ class ModelStatus(Struct, frozen=True):
     context_length: int | None = None
     size_bytes: int | None = None
     created: int = 0
+    device: str | None = None
 
 
 class ModelsListed(RequestEvent, frozen=True):
     """Answers `ListModels` with every model, `LoadModel` and `UnloadModel` with that one."""
 
     models: tuple[ModelStatus, ...]
+
+
+class SystemDescribed(RequestEvent, frozen=True):
+    """Answers `DescribeSystem`."""
+
+    system: Mapping[str, Any]
 
 
 class Recorded(RequestEvent, frozen=True):
@@ -229,6 +239,7 @@ Event: TypeAlias = (
     | Failed
     | ModelsListed
     | Recorded
+    | SystemDescribed
     | ModelStateChanged
     | DownloadProgress
 )

@@ -16,6 +16,7 @@ __all__ = [
     "MAX_STOP_STRINGS",
     "CancelRecorded",
     "CancelRequest",
+    "DescribeSystem",
     "GenerateRequest",
     "ListModels",
     "LoadModel",
@@ -109,6 +110,8 @@ class GenerateRequest(Struct, frozen=True, kw_only=True):
     Attributes:
         request_id: Unique while the request lives; every event carries it.
         model: None means the first loaded model.
+        truncate: Drop the oldest turns of `messages` until they leave room for an answer, instead
+            of failing; system messages and the last turn stay.
         max_tokens: None means to the end of the context; 0 reads the prompt only.
         logprobs: Alternatives to report per token; None reports no log-probabilities.
         principal: Whose request this is; caches and stored responses are private to it.
@@ -118,6 +121,7 @@ class GenerateRequest(Struct, frozen=True, kw_only=True):
     model: str | None = None
     prompt: str | tuple[int, ...] | None = None
     messages: tuple[Message, ...] | None = None
+    truncate: bool = False
     max_tokens: int | None = None
     stop: tuple[str, ...] = ()
     sampling: SamplingParams = SamplingParams()
@@ -149,6 +153,12 @@ class CancelRequest(Struct, frozen=True):
 
 class ListModels(Struct, frozen=True):
     """Report every known model and its state."""
+
+    request_id: str
+
+
+class DescribeSystem(Struct, frozen=True):
+    """Report what the server runs on."""
 
     request_id: str
 
@@ -191,6 +201,7 @@ Request: TypeAlias = (
     GenerateRequest
     | CancelRequest
     | ListModels
+    | DescribeSystem
     | LoadModel
     | UnloadModel
     | RecordRequest

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import anyio
 import anyio.lowlevel
+from anyio import to_thread
 
 from .bridge import Notify
 from .errors import TabagentError, TransportClosed
-from .events import Failed, ModelsListed, Recorded
+from .events import Failed, ModelsListed, Recorded, SystemDescribed
 from .requests import (
     CancelRecorded,
     CancelRequest,
+    DescribeSystem,
     GenerateRequest,
     ListModels,
     LoadModel,
@@ -22,6 +24,8 @@ from .requests import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
     from anyio.abc import TaskGroup
 
     from .engine import Engine
@@ -52,12 +56,19 @@ class Session:
     """
 
     def __init__(
-        self, transport: Transport, protocol: Protocol, engine: Engine, recorder: Recorder
+        self,
+        transport: Transport,
+        protocol: Protocol,
+        engine: Engine,
+        recorder: Recorder,
+        system_info: Callable[[], Mapping[str, Any]] = dict,
     ) -> None:
+        """Join them; `system_info` says what the server runs on, and may block."""
         self._transport = transport
         self._protocol = protocol
         self._engine = engine
         self._recorder = recorder
+        self._system_info = system_info
         self._running: dict[str, EventStream | Recording] = {}  # requests of this connection
         self._sending = anyio.Lock(fast_acquire=True)
         self._sent = 0
@@ -92,8 +103,9 @@ class Session:
                 await self._flush()
 
     def _start_requests(self) -> None:
-        for request in self._protocol.requests_received():
-            self._start(request)
+        while requests := self._protocol.requests_received():
+            for request in requests:
+                self._start(request)
 
     def _start(self, request: Request) -> None:
         match request:
@@ -113,6 +125,8 @@ class Session:
             case ListModels():
                 models = tuple(self._engine.models())
                 self._protocol.send_event(ModelsListed(request.request_id, models))
+            case DescribeSystem():
+                self._requests.start_soon(self._describe_system, request)
             case LoadModel() | UnloadModel():
                 self._requests.start_soon(self._change_model, request)
 
@@ -168,6 +182,11 @@ class Session:
         finally:
             # By now an ended response may have been resumed again, under the same id.
             self._running.pop(recording.response_id, None)
+
+    async def _describe_system(self, request: DescribeSystem) -> None:
+        system = await to_thread.run_sync(self._system_info)
+        self._protocol.send_event(SystemDescribed(request.request_id, system))
+        await self._flush()
 
     async def _change_model(self, request: LoadModel | UnloadModel) -> None:
         change = self._engine.load if isinstance(request, LoadModel) else self._engine.unload

@@ -26,7 +26,14 @@ if TYPE_CHECKING:
     from tabagent.core.events import Finished, TextDelta, TokenLogprob
     from tabagent.core.requests import Principal
 
-__all__ = ["ChatChunk", "ChatCompletion", "ChatProtocol", "ChatRequest"]
+__all__ = [
+    "ChatChunk",
+    "ChatCompletion",
+    "ChatMessage",
+    "ChatProtocol",
+    "ChatRequest",
+    "chat_message",
+]
 
 
 class ChatMessage(Struct, kw_only=True):
@@ -235,7 +242,7 @@ def _request(body: ChatRequest, request_id: str, principal: Principal) -> Genera
             request_id=request_id,
             model=body.model,
             messages=tuple(
-                _message(message, f"messages[{index}]")
+                chat_message(message, f"messages[{index}]")
                 for index, message in enumerate(body.messages)
             ),
             max_tokens=getattr(body, limit),
@@ -259,7 +266,11 @@ def _refuse_unsupported(body: ChatRequest) -> None:
         raise not_supported("modalities", "only text is supported")
 
 
-def _message(message: ChatMessage, place: str) -> Message:
+def chat_message(message: ChatMessage, place: str) -> Message:
+    """Return a turn of the wire as one of the domain; errors blame `place`.
+
+    :raises RequestError: `not_supported` for tool calls and for content that is no text.
+    """
     if message.role in ("tool", "function") or message.tool_calls:
         raise not_supported(place, "tool calls are not supported")
     role = "system" if message.role == "developer" else message.role

@@ -82,6 +82,7 @@ def generate_request(
             request_id=request_id,
             model=body.model,
             messages=_messages(body),
+            truncate=body.truncation == "auto",
             max_tokens=0 if body.generate is False else body.max_output_tokens,
             stop=body.stop_strings(),
             sampling=body.sampling(),
@@ -104,8 +105,8 @@ def _refuse_unsupported(body: ResponseRequest) -> None:
     if body.text and body.text.format and body.text.format.type != "text":
         kind = body.text.format.type
         raise not_supported("text.format", f"{kind!r} is not supported, only 'text'")
-    if body.truncation not in (None, "disabled"):
-        raise not_supported("truncation", f"{body.truncation!r} is not supported, only 'disabled'")
+    if body.truncation not in (None, "auto", "disabled"):
+        raise invalid("truncation", "must be 'auto' or 'disabled'")
 
 
 def _messages(body: ResponseRequest) -> tuple[Message, ...]:

@@ -254,6 +254,13 @@ class BackendContract:
         assert isinstance(answer.error, RequestError)
         assert answer.error.code == "context_length_exceeded"
 
+    async def test_a_long_history_is_shortened_when_asked(self, bench: Bench) -> None:
+        turn = (Message("user", "too long " * 20), Message("assistant", "yes"))
+        messages = (*turn * 20, Message("user", bench.subject.prompt))
+        assert (await bench.ask(messages=messages)).error.code == "context_length_exceeded"
+        answer = await bench.ask(messages=messages, truncate=True, max_tokens=4)
+        assert 0 < answer.finished.usage.prompt_tokens <= CONTEXT - 4
+
     async def test_only_credited_tokens_are_produced(self, bench: Bench) -> None:
         slow = bench.start(credit=4)
         await slow.until(lambda recording: len(recording.tokens) == 4)

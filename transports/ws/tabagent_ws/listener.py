@@ -1,7 +1,8 @@
-"""Accepts WebSockets at `/v1/responses`."""
+"""Accepts WebSockets, one path per protocol."""
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import anyio
@@ -22,11 +23,13 @@ if TYPE_CHECKING:
 
 __all__ = ["WebSocketListener"]
 
-UNSUPPORTED: Final = ("/v1/extension", "/v1/realtime")
+PROTOCOLS: Final = ("responses", "extension")
+
+UNSUPPORTED: Final = ("/v1/realtime",)
 
 
 class WebSocketListener(Listener):
-    """Speaks the protocol `responses` over WebSockets.
+    """Speaks the protocol that the path names.
 
     Callers are judged before the upgrade is answered; a refusal is an HTTP response.
     """
@@ -36,11 +39,14 @@ class WebSocketListener(Listener):
     def routes(self) -> Sequence[Any]:
         """Return the routes that take an upgrade."""
         return [
-            WebSocketRoute("/v1/responses", self._responses),
+            *(
+                WebSocketRoute(f"/v1/{protocol}", partial(self._serve, protocol))
+                for protocol in PROTOCOLS
+            ),
             *(WebSocketRoute(path, self._not_supported) for path in UNSUPPORTED),
         ]
 
-    async def _responses(self, websocket: WebSocket) -> None:
+    async def _serve(self, protocol: str, websocket: WebSocket) -> None:
         try:
             principal = self._judge(websocket)
         except TabagentError as error:
@@ -51,7 +57,7 @@ class WebSocketListener(Listener):
         transport = WebSocketTransport(websocket)
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(transport.keep_alive, self.context.ping_interval)
-            await self.context.handle(transport, "responses", principal)
+            await self.context.handle(transport, protocol, principal)
             tasks.cancel_scope.cancel()
 
     async def _not_supported(self, websocket: WebSocket) -> None:
