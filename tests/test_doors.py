@@ -69,6 +69,9 @@ DOORS = [
     Door("POST", "/v1/models/load", 200, {"model": "demo"}, manage=True),
     Door("POST", "/v1/models/unload", 200, {"model": "spare"}, manage=True),
     Door("POST", "/v1/models/pull", 501, {"model": "demo"}, manage=True),
+    Door("GET", "/v1/origins", 200, manage=True),
+    Door("POST", "/v1/origins/approve", 200, {"origin": "https://new.test"}, manage=True),
+    Door("POST", "/v1/origins/revoke", 400, {"origin": "https://never.test"}, manage=True),
     Door("GET", "/v1/responses", 101, upgrade=True),
     Door("GET", "/v1/extension", 101, upgrade=True),
     Door("GET", "/v1/realtime", 501, upgrade=True),
@@ -219,7 +222,7 @@ def expected(door: Door, caller: Caller, kind: str) -> tuple[int, str] | int:
         refusal = caller.open
     if refusal is None and caller.reads_only and (door.method != "GET" or door.upgrade):
         refusal = ORIGIN_REFUSED
-    if refusal is None and caller.infer_only and door.manage:
+    if refusal is None and (caller.infer_only or caller.reads_only) and door.manage:
         refusal = (403, "scope_required")
     return refusal or door.status
 

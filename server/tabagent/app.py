@@ -19,6 +19,7 @@ from .core.transport import ListenerContext
 from .credentials import server_token
 from .http import build_app
 from .models import configured_models, installed_models, models_folder
+from .origins import OriginStore
 from .registry import Registry
 from .serving import Server, server_config
 from .sockets import listen, url_of
@@ -69,9 +70,10 @@ class Application:
         self.paths = paths
         self.registry = registry or Registry()
         self.backend_config = backend_config(config)
+        self.origins = OriginStore(paths, config.allow_origin)
         self.access = AccessPolicy(
             hosts=[*config.allow_host, *([config.host] if config.host else [])],
-            origins=config.allow_origin,
+            registry=self.origins,
             token=server_token(config, paths),
             require_token=config.token_required,
         )
@@ -118,6 +120,7 @@ class Application:
                 trusted_proxies=self.config.trusted_proxy,
             )
             self._server = server = Server(uvicorn_config, engine.aclose)
+            tasks.start_soon(self.origins.serve)
             for listener in listeners:
                 tasks.start_soon(listener.serve)
             url = url_of(sockets[0]) if sockets else None
@@ -172,6 +175,7 @@ class Application:
         return build_app(
             engine,
             access=self.access,
+            origins=self.origins,
             listener_routes=[route for listener in listeners for route in listener.routes()],
             system_info=self._system_info,
         )

@@ -86,6 +86,11 @@ class Paths(Struct, frozen=True):
         return self.data / "models"
 
     @property
+    def origins(self) -> Path:
+        """Approved and pending origins, readable by its user only."""
+        return self.state / "origins.json"
+
+    @property
     def token(self) -> Path:
         """The token that `--require-token` makes, readable by its user only."""
         return self.state / "token"

@@ -34,9 +34,6 @@ def test_the_help_names_every_command_and_the_exit_codes(run: Run) -> None:
     [
         "bench",
         "cache clear",
-        "origins list --json",
-        "origins approve chrome-extension://x",
-        "origins revoke x",
         "models pull org/model",
         "models rm x",
     ],

@@ -5,16 +5,19 @@ from typing import TYPE_CHECKING
 import anyio
 import anyio.lowlevel
 import pytest
+from tabagent.config import Paths
 from tabagent.core.access import AccessPolicy
 from tabagent.core.backend import BackendConfig, ModelSpec
 from tabagent.core.engine import Engine, EngineLimits
 from tabagent.http import build_app
+from tabagent.origins import OriginStore
 from tabagent.testing import ScriptedBackend
 
 from tests.http.client import Client
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+    from pathlib import Path
 
 MODEL = ModelSpec("m", "scripted:m", "scripted")
 
@@ -38,9 +41,16 @@ async def client(engine: Engine) -> Client:
     return serve(engine)
 
 
+@pytest.fixture
+def origins(tmp_path: Path) -> OriginStore:
+    """Origins of an installation that has none yet."""
+    return OriginStore(Paths.locate({"TABAGENT_HOME": str(tmp_path)}))
+
+
 def serve(
     engine: Engine,
     access: AccessPolicy | None = None,
+    origins: OriginStore | None = None,
     *,
     max_body_size: int = 10_000,
     keep_alive_interval: float = 60.0,
@@ -49,6 +59,7 @@ def serve(
         build_app(
             engine,
             access=access or AccessPolicy(),
+            origins=origins,
             system_info=lambda: {"version": "1"},
             max_body_size=max_body_size,
             keep_alive_interval=keep_alive_interval,

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tabagent.core.engine import Engine
+    from tabagent.origins import OriginStore
 
     from tests.http.client import Client
 
@@ -47,8 +48,10 @@ async def test_it_is_served(client: Client) -> None:
     assert answer.json["openapi"] == "3.1.0"
 
 
-async def test_it_describes_exactly_the_routes_there_are(engine: Engine) -> None:
-    app = build_app(engine, access=AccessPolicy(), system_info=dict)
+async def test_it_describes_exactly_the_routes_there_are(
+    engine: Engine, origins: OriginStore
+) -> None:
+    app = build_app(engine, access=AccessPolicy(), system_info=dict, origins=origins)
     routes = set()
     for route in app.routes:
         assert isinstance(route, Route)

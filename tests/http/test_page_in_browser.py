@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tabagent.core.engine import Engine
+    from tabagent.origins import OriginStore
     from tabagent.testing import ScriptedBackend
 
 pytestmark = [
@@ -43,9 +44,12 @@ SHOWN = "[...document.querySelectorAll('.message')].map((message) => message.tex
 
 
 @asynccontextmanager
-async def served(engine: Engine, access: AccessPolicy) -> AsyncIterator[str]:
+async def served(
+    engine: Engine, access: AccessPolicy, origins: OriginStore | None = None
+) -> AsyncIterator[str]:
     """Serve over a real socket; gives the address of the page."""
-    async with http_server(build_app(engine, access=access, system_info=dict)) as port:
+    app = build_app(engine, access=access, system_info=dict, origins=origins)
+    async with http_server(app) as port:
         yield f"http://127.0.0.1:{port}/"
 
 
@@ -118,3 +122,27 @@ async def test_the_token_is_asked_for_where_one_is_needed(engine: Engine, tmp_pa
         await page.type("secret")
         await page.press("Enter", 13, "\r")
         await page.until(f"{STATUS} === 'Ready'")
+
+
+PAIRING = "[...document.querySelectorAll('.pairing')].map((element) => element.innerText)"
+
+
+async def test_an_extension_that_asks_is_approved_with_a_click(
+    engine: Engine, origins: OriginStore, tmp_path: Path
+) -> None:
+    extensions = [f"chrome-extension://{letter * 32}" for letter in "ab"]
+    codes = [origins.ask(extension) for extension in extensions]
+    access = AccessPolicy(registry=origins)
+    async with served(engine, access, origins) as url, open_page(url, tmp_path) as page:
+        await page.until(f"{PAIRING}.length === 2")
+        shown = await page.evaluate(PAIRING)
+        for extension, code, text in zip(extensions, codes, shown, strict=True):
+            assert extension in text
+            assert code in text
+        await page.evaluate("document.querySelector('.pairing button').click()")
+        await page.until(f"{PAIRING}.length === 1")
+        assert origins.is_approved(extensions[0])
+        await page.evaluate("document.querySelectorAll('.pairing button')[1].click()")
+        await page.until(f"{PAIRING}.length === 0")
+        assert not origins.is_approved(extensions[1])
+        assert origins.list().pending == []

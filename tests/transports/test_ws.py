@@ -8,11 +8,14 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import anyio
 import pytest
+from anyio import to_thread
+from tabagent.config import Paths
 from tabagent.core.access import AccessPolicy
 from tabagent.core.backend import BackendConfig, ModelSpec
 from tabagent.core.engine import Engine
 from tabagent.core.recorder import Recorder
 from tabagent.core.session import Session
+from tabagent.origins import OriginStore
 from tabagent.protocols.responses import ResponsesProtocol
 from tabagent.serving import WebSocketProtocol
 from tabagent_backends.echo import EchoBackend
@@ -24,6 +27,7 @@ from tests.servers import websocket_server
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+    from pathlib import Path
 
     from tabagent.core.requests import Principal
     from tabagent.core.transport import Transport
@@ -210,6 +214,22 @@ async def test_a_refused_upgrade_is_an_http_answer_with_the_error_body(
         error = json.loads(response.body)["error"]
         assert error.keys() == {"message", "type", "code", "param"}
         assert error["code"] == code
+
+
+async def test_a_refused_extension_reads_its_pairing_code_from_the_answer(tmp_path: Path) -> None:
+    paths = Paths.locate({"TABAGENT_HOME": str(tmp_path)})
+    store = await to_thread.run_sync(OriginStore, paths)
+    origin = {"Origin": f"chrome-extension://{'a' * 32}"}
+    async with EchoServer.run(access=AccessPolicy(registry=store)) as server:
+        with pytest.raises(InvalidStatus, match="403") as refused:
+            async with server.client(additional_headers=origin):
+                pass
+        assert refused.value.response.body is not None
+        error = json.loads(refused.value.response.body)["error"]
+        assert error["reason"] == "approval_pending"
+        store.approve(error["pairing_code"])
+        async with server.client(additional_headers=origin) as client:
+            assert await client.answer("hello") == "hello"
 
 
 async def test_the_token_may_come_as_header_or_sub_protocol() -> None:

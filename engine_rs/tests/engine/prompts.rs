@@ -100,8 +100,8 @@ fn truncated(context: u32, max_tokens: Option<u32>) -> rig::Outcome {
 
 /// What the model reads when the turns before `first` are dropped: a start token and a byte per token.
 fn prompt_tokens(first: usize) -> u32 {
-    let turns: String = (first..5).map(|turn| format!("[u]question {turn}[a]yes")).collect();
-    1 + format!("[s]Be kind.{turns}[u]last").len() as u32
+    let turns = "[u]question 0[a]yes".len() * (5 - first);
+    (1 + "[s]Be kind.".len() + turns + "[u]last".len()) as u32
 }
 
 #[test]

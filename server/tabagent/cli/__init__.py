@@ -35,10 +35,10 @@ COMMANDS: Final = {
     "doctor": "doctor",
     "models": "models",
     "runtime": "runtime",
+    "origins": "origins",
     "status": "status",
     "bench": "absent",
     "cache": "absent",
-    "origins": "absent",
     "stop": "stop",
 }
 """The module that has each command, under the command's name."""

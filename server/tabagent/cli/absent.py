@@ -11,7 +11,7 @@ from tabagent.core.errors import RequestError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["bench", "cache", "origins", "refusing"]
+__all__ = ["bench", "cache", "refusing"]
 
 ANY_ARGUMENTS: Final = {"ignore_unknown_options": True, "allow_extra_args": True}
 
@@ -37,6 +37,3 @@ def _group(name: str, text: str, *commands: str) -> click.Group:
 
 bench = refusing("", "bench")
 cache = _group("cache", "Caches on disk.", "clear")
-origins = _group(
-    "origins", "Approved origins; see serve --allow-origin.", "list", "approve", "revoke"
-)

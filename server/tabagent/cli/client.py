@@ -70,6 +70,15 @@ class ServerClient:
             _raise_for_status(response)
             return _object(response.read())
 
+    def post(self, path: str, body: Any) -> Any:
+        """Send a body and return what a route answers.
+
+        :raises TabagentError: with the code of the server's error.
+        """
+        with self._response("POST", path, body) as response:
+            _raise_for_status(response)
+            return _object(response.read())
+
     def stream_chat(
         self, model: str | None, messages: Sequence[Mapping[str, str]], settings: Mapping[str, Any]
     ) -> Generator[str]:

@@ -9,10 +9,13 @@ from typing import TYPE_CHECKING, Final
 from msgspec import Struct
 
 from .errors import AccessError
+from .origins import is_extension
 from .requests import LOCAL, Principal
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
+
+    from .origins import OriginRegistry
 
 __all__ = [
     "KEY_SUBPROTOCOL",
@@ -121,7 +124,8 @@ class AccessPolicy:
     3. Where a token is required there is no other way in, but for `public` routes.
     4. Without an `Origin` the caller is local software, unless `Sec-Fetch-Site` shows a browser:
        `cross-site` and `same-site` are refused, `none` reaches read-only routes.
-    5. With one: ours is allowed, `null` never, any other only when approved.
+    5. With one: ours is allowed, `null` never, any other only when approved. An extension that is
+       not is told a pairing code, under which its approval is pending.
     """
 
     def __init__(
@@ -129,10 +133,11 @@ class AccessPolicy:
         *,
         hosts: Iterable[str] = (),
         origins: Collection[str] = frozenset(),
+        registry: OriginRegistry | None = None,
         token: str | None = None,
         require_token: bool = False,
     ) -> None:
-        """Allow `hosts` beside the loopback names, and the approved `origins`.
+        """Allow `hosts` beside the loopback names, `origins`, and those approved in `registry`.
 
         :raises ValueError: for a malformed host or origin, or a required token that is not given.
         """
@@ -141,6 +146,7 @@ class AccessPolicy:
         self.require_token = require_token
         self._hosts = LOOPBACK_HOSTS | {parse_host(host) for host in hosts}
         self._origins = frozenset(parse_origin(origin) for origin in origins)
+        self._registry = registry
         self._token = token.encode() if token else None
 
     def judge(self, caller: Caller) -> Principal:
@@ -159,9 +165,7 @@ class AccessPolicy:
             return READER if self.require_token else PAGE
         if self.allows_origin(caller.origin):
             return Principal(caller.origin)
-        raise AccessError(
-            "origin_not_allowed", f"the origin {_shown(caller.origin)} has not been approved"
-        )
+        raise self._refusal(caller.origin)
 
     def judge_native(self, extension: str | None) -> Principal:
         """Return the principal behind a native port: an extension, or local software.
@@ -175,7 +179,17 @@ class AccessPolicy:
 
     def allows_origin(self, origin: str) -> bool:
         """Whether answers to `origin` may carry CORS headers that name it."""
-        return origin in self._origins
+        return origin in self._origins or (
+            self._registry is not None and self._registry.is_approved(origin)
+        )
+
+    def _refusal(self, origin: str) -> AccessError:
+        text = f"the origin {_shown(origin)} has not been approved"
+        if self._registry is None or not is_extension(origin):
+            return AccessError("origin_not_allowed", text)
+        code = self._registry.ask(origin)
+        how = f"its pairing code is {code}; `tabagent origins approve {code}` lets it in"
+        return AccessError("origin_not_allowed", f"{text}; {how}", pairing_code=code)
 
     def _check_host(self, host: str | None) -> None:
         match = _HOST.fullmatch((host or "").lower())

@@ -126,6 +126,19 @@ class AccessError(TabagentError):
         {"token_required", "origin_not_allowed", "scope_required", "host_not_allowed"}
     )
 
+    def __init__(
+        self,
+        code: str,
+        message: str,
+        *,
+        param: str | None = None,
+        retry_after: float | None = None,
+        pairing_code: str | None = None,
+    ) -> None:
+        """Refuse; `pairing_code` is what the caller and whoever may approve it are shown."""
+        super().__init__(code, message, param=param, retry_after=retry_after)
+        self.pairing_code = pairing_code
+
 
 class BackendError(TabagentError):
     """A runtime, a model or an upstream failed."""

@@ -18,6 +18,7 @@ from .errors import exception_handlers
 from .generation import GenerationRoute
 from .models import ModelRoutes
 from .openapi import openapi
+from .origins import OriginRoutes
 from .page import page_routes
 from .status import StatusRoutes
 from .unsupported import unsupported_routes
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
     from tabagent.core.access import AccessPolicy
     from tabagent.core.engine import Engine
+    from tabagent.core.origins import OriginRegistry
 
 __all__ = ["build_app"]
 
@@ -45,6 +47,7 @@ def build_app(
     *,
     access: AccessPolicy,
     system_info: Callable[[], Mapping[str, Any]],
+    origins: OriginRegistry | None = None,
     listener_routes: Sequence[BaseRoute] = (),
     max_body_size: int = MAX_BODY_SIZE,
     keep_alive_interval: float = KEEP_ALIVE_INTERVAL,
@@ -54,6 +57,7 @@ def build_app(
 
     :param access: Judges each HTTP request; listeners judge their upgrades themselves.
     :param system_info: Gives the answer of `GET /v1/system`; it may block.
+    :param origins: Who is approved; without it there are no routes that show and change it.
     :param listener_routes: Routes of the listeners, which come before our own.
     """
     generation = partial(
@@ -68,6 +72,7 @@ def build_app(
         Route("/v1/completions", generation(CompletionsProtocol), methods=["POST"]),
         Route("/v1/responses", generation(ResponsesExchange), methods=["POST"]),
         *ModelRoutes(engine, max_body_size).routes(),
+        *(OriginRoutes(origins, max_body_size).routes() if origins else ()),
         *StatusRoutes(engine, system_info).routes(),
         Route("/openapi.json", openapi),
         *page_routes(),

@@ -10,6 +10,7 @@ from starlette.responses import Response
 
 from tabagent import __version__
 from tabagent.core.errors import HTTP_STATUS
+from tabagent.core.origins import OriginList
 from tabagent.protocols.answer_fields import ModelObject
 from tabagent.protocols.chat import ChatChunk, ChatCompletion, ChatRequest
 from tabagent.protocols.completions import CompletionRequest, TextCompletion
@@ -29,6 +30,7 @@ from tabagent.protocols.wire import ErrorBody
 
 from .errors import JSON
 from .models import ModelList, ModelName
+from .origins import OriginName
 from .unsupported import UNSUPPORTED
 
 if TYPE_CHECKING:
@@ -62,6 +64,8 @@ TYPES: Final = (
     ModelObject,
     ModelList,
     ModelName,
+    OriginList,
+    OriginName,
     ErrorBody,
 )
 INFO: Final = {
@@ -140,7 +144,11 @@ def _other_paths(schema: Schemas) -> Json:
     ]
     health = _get("checkHealth", "Say whether the first model is ready", object_)
     health["get"]["responses"]["503"] = _answer("The first model is loading.", object_)
+    origins, origin = {JSON: schema[OriginList]}, schema[OriginName]
     return {
+        "/v1/origins": _get("listOrigins", "Show who may call, and who asks to", origins),
+        "/v1/origins/approve": _post("approveOrigin", "Let an origin infer", origin, origins),
+        "/v1/origins/revoke": _post("revokeOrigin", "Let an origin in no longer", origin, origins),
         "/v1/models": _get("listModels", "Show every model", {JSON: schema[ModelList]}),
         "/v1/models/{model}": show_model,
         "/v1/models/load": _post("loadModel", "Load a model and wait for it", name, model),

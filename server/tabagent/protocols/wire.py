@@ -8,9 +8,9 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
-from msgspec import Struct
+from msgspec import UNSET, Struct, UnsetType
 
-from tabagent.core.errors import ProtocolError, RequestError, TabagentError
+from tabagent.core.errors import AccessError, ProtocolError, RequestError, TabagentError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -104,12 +104,17 @@ def new_id(prefix: str) -> str:
 
 
 class ErrorObject(Struct):
-    """What went wrong; `code` is stable, `message` is for people."""
+    """What went wrong; `code` is stable, `message` is for people.
+
+    An extension that has not been approved is told so by `reason`, with its `pairing_code`.
+    """
 
     message: str
     type: str
     code: str
     param: str | None = None
+    reason: str | UnsetType = UNSET
+    pairing_code: str | UnsetType = UNSET
 
 
 class ErrorBody(Struct):
@@ -131,4 +136,7 @@ def error_object(error: TabagentError) -> ErrorObject:
     """Return `error` as all dialects write it."""
     kind = "invalid_request_error" if error.status < 500 else "server_error"
     kind = _ERROR_TYPES.get(error.status, kind)
-    return ErrorObject(error.message[:MAX_ERROR_CHARS], kind, error.code, error.param)
+    written = ErrorObject(error.message[:MAX_ERROR_CHARS], kind, error.code, error.param)
+    if isinstance(error, AccessError) and error.pairing_code is not None:
+        written.reason, written.pairing_code = "approval_pending", error.pairing_code
+    return written

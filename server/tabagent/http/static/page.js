@@ -5,6 +5,7 @@ const [messages, prompt, model, status, send, stop] =
   ["messages", "prompt", "model", "status", "send", "stop"].map(at);
 
 const TOKEN = "tabagent.token";
+const ORIGINS_INTERVAL = 3000; // milliseconds
 let turns = [];
 let running = null; // AbortController of the answer that streams
 
@@ -44,6 +45,47 @@ async function showModels() {
   } catch (error) {
     status.textContent = error.message;
   }
+}
+
+// The extensions that ask for access. Who may not see them is not told.
+async function showOrigins() {
+  try {
+    if (!document.hidden) listOrigins(await (await request("/v1/origins")).json());
+    setTimeout(showOrigins, ORIGINS_INTERVAL);
+  } catch {
+    listOrigins({ pending: [] });
+  }
+}
+
+function listOrigins({ pending }) {
+  const shown = [...at("origins").children].map((element) => element.dataset.code).join();
+  if (shown === pending.map(({ code }) => code).join()) return; // a button is not pulled away
+  at("origins").replaceChildren(...pending.map(({ origin, code }) => {
+    const element = document.createElement("div");
+    element.className = "pairing";
+    element.dataset.code = code;
+    const text = document.createElement("span");
+    const strong = document.createElement("strong");
+    strong.textContent = code;
+    text.append(`${origin} asks for access. Does it show the code `, strong, "?");
+    element.append(text, decision("Approve", "approve", origin), decision("Refuse", "revoke", origin));
+    return element;
+  }));
+}
+
+function decision(label, verb, origin) {
+  const button = document.createElement("button");
+  button.type = "button";
+  button.textContent = label;
+  button.addEventListener("click", async () => {
+    try {
+      const options = { method: "POST", body: JSON.stringify({ origin }) };
+      listOrigins(await (await request(`/v1/origins/${verb}`, options)).json());
+    } catch (error) {
+      status.textContent = error.message;
+    }
+  });
+  return button;
 }
 
 function show(role, text) {
@@ -171,6 +213,8 @@ at("token-form").addEventListener("submit", (event) => {
   sessionStorage.setItem(TOKEN, at("token").value);
   at("token-form").hidden = true;
   showModels();
+  showOrigins();
 });
 
 showModels();
+showOrigins();
