@@ -1,0 +1,22 @@
+/** Streams tokens from a local TabAgent server, over any transport. */
+
+export { Client, type ClientOptions, type ClientState, type RespondOptions } from "./client.js";
+export { type ConnectOptions, connect } from "./connect.js";
+export {
+  type ClientErrorCode,
+  type ErrorCode,
+  type ErrorDetails,
+  type ServerErrorCode,
+  TabagentError,
+} from "./errors.js";
+export type { Models } from "./models.js";
+export type { ResponseStream } from "./response.js";
+export {
+  extensionStore,
+  type ResumePoint,
+  type ResumeStore,
+  type StorageArea,
+} from "./resume.js";
+export type { TransportKind } from "./transport.js";
+export type { NativePort, NativeRuntime } from "./transports/native.js";
+export type * from "./wire.js";

@@ -1,0 +1,207 @@
+/** HTTP: each request for itself, answers as server-sent events; where no socket can be had. */
+
+import { connectionFailed, connectionLost, errorFrom, TabagentError } from "../errors.js";
+import { EventStreamParser } from "../sse.js";
+import type { Dialer, Transport, TransportListener } from "../transport.js";
+import { isTerminal, type Message, type ResponseEvent, type ResponseObject } from "../wire.js";
+
+export interface HttpOptions {
+  /** The server's address, without a path or a slash at the end. */
+  url: string;
+  token?: string;
+}
+
+const MODEL_ROUTES: Record<string, string> = {
+  "tabagent.model.load": "/v1/models/load",
+  "tabagent.model.unload": "/v1/models/unload",
+};
+
+/** Returns what speaks to the server's HTTP routes. */
+export function httpDialer(options: HttpOptions): Dialer {
+  return {
+    kind: "http",
+    dial: async (listener, signal) => {
+      await askAdmission(options, signal);
+      return new HttpTransport(options, listener);
+    },
+  };
+}
+
+/**
+ * Resolves when the server lets us in; rejects with its reason, or with `connection_failed`.
+ *
+ * It asks with a request for an answer because that is judged as one: a browser puts no `Origin`
+ * on an extension's `GET`. The request names no input, so that nothing is generated.
+ */
+export async function askAdmission(options: HttpOptions, signal: AbortSignal): Promise<void> {
+  const response = await send(options, "/v1/responses", { body: {}, signal });
+  const error = errorFrom(await body(response), unreadable(response));
+  if (error.code !== "invalid_parameter") throw error;
+}
+
+class HttpTransport implements Transport {
+  readonly kind = "http";
+  readonly duplex = false;
+  readonly #options: HttpOptions;
+  readonly #listener: TransportListener;
+  readonly #streams = new Map<string, EventStream>();
+  readonly #closing = new AbortController();
+
+  constructor(options: HttpOptions, listener: TransportListener) {
+    this.#options = options;
+    this.#listener = listener;
+  }
+
+  send(message: Message): void {
+    if (message.type === "response.cancel") this.#cancel(message.stream_id as string);
+    else if (!this.#closing.signal.aborted) void this.#run(message);
+  }
+
+  close(): void {
+    this.#closing.abort();
+    for (const stream of this.#streams.values()) stream.leave();
+  }
+
+  async #run(message: Message): Promise<void> {
+    try {
+      if (message.type === "response.create") await this.#respond(message);
+      else this.#tell(await this.#command(message), message);
+    } catch (error) {
+      if (this.#closing.signal.aborted) return;
+      const known = error instanceof TabagentError ? error : connectionLost(String(error), error);
+      this.#tell({ type: "error", error: known.details }, message);
+    }
+  }
+
+  async #command(message: Message): Promise<Message> {
+    const route = MODEL_ROUTES[message.type];
+    if (route) {
+      const model = await this.#ask(route, { model: message.model });
+      return { type: message.type, model };
+    }
+    if (message.type === "tabagent.ping") {
+      await send(this.#options, "/health", { signal: this.#closing.signal });
+      return { type: "tabagent.pong" };
+    }
+    if (message.type !== "tabagent.model.list") {
+      throw new TabagentError({ code: "not_supported", message: `no ${message.type} over HTTP` });
+    }
+    const { data } = (await this.#ask("/v1/models")) as { data: unknown };
+    return { type: message.type, data };
+  }
+
+  async #respond(message: Message): Promise<void> {
+    const { type: _, ...fields } = message;
+    const streamId = message.stream_id as string;
+    const stream = new EventStream();
+    this.#streams.set(streamId, stream);
+    try {
+      const request = { body: { ...fields, stream: true }, signal: stream.signal };
+      const response = await send(this.#options, "/v1/responses", request);
+      if (!response.ok) throw errorFrom(await body(response), unreadable(response));
+      for await (const event of stream.read(response)) this.#tell(event, message);
+      if (!stream.hasEnded) throw connectionLost("the answer was cut off");
+    } catch (error) {
+      if (!stream.signal.aborted) throw error;
+    } finally {
+      this.#streams.delete(streamId);
+    }
+  }
+
+  #cancel(streamId: string): void {
+    const stream = this.#streams.get(streamId);
+    if (!stream) return;
+    this.#streams.delete(streamId);
+    stream.leave();
+    this.#tell(stream.cancelled(), { type: "response.create", stream_id: streamId });
+  }
+
+  async #ask(path: string, fields?: object): Promise<unknown> {
+    const options = { signal: this.#closing.signal, ...(fields && { body: fields }) };
+    const response = await send(this.#options, path, options);
+    const answer = await body(response);
+    if (!response.ok) throw errorFrom(answer, unreadable(response));
+    return answer;
+  }
+
+  #tell(answer: Message, request: Message): void {
+    this.#listener.onMessage({ ...answer, stream_id: request.stream_id });
+  }
+}
+
+/** The events of one answer. Leaving it is what cancels it at the server. */
+class EventStream {
+  readonly #leaving = new AbortController();
+  #response: ResponseObject | null = null;
+  #number = -1;
+  hasEnded = false;
+
+  get signal(): AbortSignal {
+    return this.#leaving.signal;
+  }
+
+  leave(): void {
+    this.#leaving.abort();
+  }
+
+  async *read(response: Response): AsyncGenerator<Message, void, undefined> {
+    const parser = new EventStreamParser();
+    const reader = (response.body as ReadableStream<Uint8Array>).getReader();
+    const decoder = new TextDecoder();
+    for (let read = await reader.read(); !read.done; read = await reader.read()) {
+      for (const data of parser.receive(decoder.decode(read.value, { stream: true }))) {
+        const event = JSON.parse(data) as ResponseEvent;
+        if ("response" in event) this.#response = event.response;
+        if ("sequence_number" in event) this.#number = event.sequence_number;
+        this.hasEnded ||= isTerminal(event);
+        yield event as unknown as Message;
+      }
+    }
+  }
+
+  /** Returns the last event of an answer that was left, as a lasting connection would send it. */
+  cancelled(): Message {
+    const incomplete_details = { reason: "cancelled" };
+    return {
+      type: "response.incomplete",
+      sequence_number: this.#number + 1,
+      response: { ...this.#response, status: "cancelled", incomplete_details },
+    };
+  }
+}
+
+interface RequestOptions {
+  body?: object;
+  signal: AbortSignal;
+}
+
+async function send(
+  { url, token }: HttpOptions,
+  path: string,
+  { body, signal }: RequestOptions,
+): Promise<Response> {
+  const headers: Record<string, string> = {};
+  if (token) headers.Authorization = `Bearer ${token}`;
+  if (body) headers["Content-Type"] = "application/json";
+  try {
+    return await fetch(url + path, {
+      method: body ? "POST" : "GET",
+      headers,
+      signal,
+      credentials: "omit",
+      ...(body && { body: JSON.stringify(body) }),
+    });
+  } catch (error) {
+    signal.throwIfAborted();
+    const hint = "it may not be running, or this origin may not be approved";
+    throw connectionFailed(`no answer from ${url}: ${hint}`, error);
+  }
+}
+
+async function body(response: Response): Promise<unknown> {
+  return response.json().catch(() => null);
+}
+
+function unreadable(response: Response): TabagentError {
+  return connectionFailed(`${response.url} answered ${response.status}, not as TabAgent does`);
+}
