@@ -9,6 +9,7 @@ export default defineConfig({
   },
   test: {
     include: ["test/**/*.test.ts"],
+    globalSetup: "test/global.ts",
     testTimeout: 30_000,
     hookTimeout: 60_000,
   },

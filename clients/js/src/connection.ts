@@ -128,6 +128,7 @@ export class Connection {
     }
     if (response.cancelled) return;
     response.cancelled = true;
+    this.#listener.progress(true);
     if (this.#isOpen) this.#outbox.push(cancelMessage(response));
     else if (response.responseId === null) this.#finish(response);
   }

@@ -9,7 +9,25 @@ export {
   type ServerErrorCode,
   TabagentError,
 } from "./errors.js";
+export {
+  type LanguageModelAvailability,
+  type LanguageModelCreateOptions,
+  type LanguageModelFactory,
+  type LanguageModelOptions,
+  languageModel,
+} from "./language-model.js";
+export type {
+  LanguageModelCoreOptions,
+  LanguageModelPromptOptions,
+  LanguageModelSession,
+} from "./language-model-session.js";
 export type { Models } from "./models.js";
+export type {
+  LanguageModelContent,
+  LanguageModelMessage,
+  LanguageModelPrompt,
+  LanguageModelRole,
+} from "./prompts.js";
 export type { ResponseStream } from "./response.js";
 export {
   extensionStore,
