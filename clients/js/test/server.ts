@@ -12,10 +12,15 @@ export const REPOSITORY = resolve(import.meta.dirname, "../../..");
 /** The interpreter that has `tabagent`; `make` installs it into `.venv`. */
 export const PYTHON = process.env.TABAGENT_PYTHON ?? join(REPOSITORY, ".venv/bin/python");
 
+/** The answer of a model that counts so far, a token each. */
+export function counted(pieces: number): string {
+  return Array.from({ length: pieces }, (_, number) => ` ${number}`).join("");
+}
+
 const PIECES = 600;
 
-/** The greedy answer of the model `chain`: ` 0 1 2 …`, a token each. */
-export const ANSWER = Array.from({ length: PIECES }, (_, number) => ` ${number}`).join("");
+/** The answer of the model `chain`, where nothing else is said. */
+export const ANSWER = counted(PIECES);
 
 /** A folder that holds everything a server of a test's own reads and writes. */
 export class Home {
@@ -28,12 +33,13 @@ export class Home {
     XDG_CONFIG_HOME: join(this.folder, ".config"),
   };
 
-  constructor() {
+  /** Writes a model that counts. */
+  constructor(pieces = PIECES) {
     if (!existsSync(PYTHON))
       throw new Error(`there is no ${PYTHON}; run make, or set TABAGENT_PYTHON`);
     const script =
       "import sys, pathlib; from tests.gguf_fixtures import numbered_pieces, write_chain; " +
-      `write_chain(pathlib.Path(sys.argv[1]), numbered_pieces(${PIECES}))`;
+      `write_chain(pathlib.Path(sys.argv[1]), numbered_pieces(${pieces}), sampling={"temp": 0.0})`;
     execFileSync(PYTHON, ["-c", script, this.model], { cwd: REPOSITORY, env: this.env });
   }
 

@@ -1,0 +1,17 @@
+/** Copies the client library beside the extension's sources, where a browser finds it. */
+
+import { copyFileSync, existsSync, mkdirSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+
+const library = join(import.meta.dirname, "../../clients/js/dist");
+const vendor = join(import.meta.dirname, "src/vendor");
+
+if (!existsSync(join(library, "tabagent.js"))) {
+  throw new Error("build the client first: npm ci && npm run build, in clients/js");
+}
+mkdirSync(vendor, { recursive: true });
+copyFileSync(join(library, "tabagent.js"), join(vendor, "tabagent.js"));
+writeFileSync(
+  join(vendor, "tabagent.d.ts"),
+  'export * from "../../../../clients/js/dist/index.js";\n',
+);

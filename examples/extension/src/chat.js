@@ -1,0 +1,232 @@
+/** The chat: turns, the answer that is being written, and the connection to the server. */
+
+/** @import { ChatState, FromPanel, Progress, ToPanel, Turn } from "./messages.js" */
+/** @import { Client, ModelStateEvent, ResponseEvent, ResponseStream } from "./vendor/tabagent.js" */
+
+import { loadSettings } from "./settings.js";
+import { connect, extensionStore, TabagentError } from "./vendor/tabagent.js";
+
+/** Session storage outlives this worker, and ends with the browser. */
+const KEPT = "chat";
+
+export class Chat {
+  /** @type {ChatState} */
+  state = {
+    turns: [],
+    model: null,
+    models: [],
+    transport: null,
+    problem: null,
+    running: false,
+    progress: null,
+    rate: null,
+  };
+  /** @type {(message: ToPanel) => void} */
+  #tell;
+  /** @type {Client | null} */
+  #client = null;
+  /** @type {ResponseStream | null} */
+  #answer = null;
+
+  /** @param {(message: ToPanel) => void} tell */
+  constructor(tell) {
+    this.#tell = tell;
+  }
+
+  /** Goes on where an earlier life of the service worker stopped. */
+  async start() {
+    const kept = (await chrome.storage.session.get(KEPT))[KEPT];
+    if (kept) Object.assign(this.state, kept);
+    this.#show();
+    await this.#connect();
+  }
+
+  /** @param {FromPanel} message */
+  async receive(message) {
+    switch (message.type) {
+      case "ask":
+        return this.#ask({ role: "user", text: message.text, shown: message.shown });
+      case "stop":
+        return this.#answer?.cancel();
+      case "choose":
+        return this.#choose(message.model);
+      case "reconnect":
+        return this.#connect();
+      case "clear":
+        this.#answer?.cancel();
+        this.#answer = null;
+        this.#change({ turns: [], running: false, progress: null, rate: null });
+    }
+  }
+
+  async #connect() {
+    this.#client?.close();
+    this.#change({ transport: null, problem: null, progress: { text: "Connecting…", part: null } });
+    try {
+      const client = await connect({
+        ...(await loadSettings()),
+        store: extensionStore(chrome.storage.session),
+      });
+      this.#client = client;
+      client.on("state", () => this.#change({ transport: client.transport }));
+      this.#change({ transport: client.transport, progress: null });
+      this.#resume(client);
+      this.#change({ models: await client.models.list() });
+    } catch (error) {
+      this.#change({ problem: detailsOf(error), running: false, progress: null });
+    }
+  }
+
+  /** @param {Client} client */
+  #resume(client) {
+    const turn = this.state.turns.at(-1);
+    const kept = client.unfinished();
+    for (const point of kept) {
+      const isLast = point.metadata.turn === String(this.state.turns.length - 1);
+      const stream = client.resume(point);
+      if (turn && isLast) void this.#follow(stream, turn);
+      else stream.cancel();
+    }
+    if (this.state.running && kept.length === 0 && turn) {
+      this.#change({ running: false });
+      turn.error = "The answer was interrupted.";
+    }
+  }
+
+  /** @param {Turn} question */
+  async #ask(question) {
+    const client = this.#client;
+    if (!client || this.state.running) return;
+    const input = [...this.state.turns, question]
+      .filter(({ error, text }) => !error && text)
+      .map(({ role, text }) => ({ role, content: text }));
+    /** @type {Turn} */
+    const turn = { role: "assistant", text: "" };
+    const turns = [...this.state.turns, question, turn];
+    this.#change({ turns, running: true, rate: null });
+    await this.#follow(
+      client.respond({
+        input,
+        metadata: { turn: String(turns.length - 1) },
+        return_token_ids: true,
+        ...(this.state.model && { model: this.state.model }),
+      }),
+      turn,
+    );
+  }
+
+  /**
+   * @param {ResponseStream} stream
+   * @param {Turn} turn
+   */
+  async #follow(stream, turn) {
+    this.#answer = stream;
+    turn.text = stream.received;
+    const speed = new Speed();
+    this.#change({ running: true, progress: turn.text ? null : { text: "Waiting…", part: null } });
+    try {
+      for await (const event of stream) {
+        if (this.#answer !== stream) return;
+        if (event.type === "response.output_text.delta") {
+          turn.text += event.delta;
+          this.state.rate = speed.count(event.token_ids?.length ?? 1);
+          if (this.state.progress) this.#change({ progress: null });
+          else this.#tell({ type: "delta", text: event.delta, rate: this.state.rate });
+        } else {
+          const progress = progressOf(event);
+          if (progress) this.#change({ progress });
+        }
+      }
+      const { usage, timings, status } = await stream.completed();
+      const words = [`${usage?.input_tokens} tokens read`, `${usage?.output_tokens} written`];
+      if (status === "cancelled") words.push("stopped");
+      if (status === "incomplete") words.push("cut off: the context is full");
+      turn.note = words.join(" · ");
+      this.state.rate = timings?.predicted_per_second ?? null;
+    } catch (error) {
+      turn.error = detailsOf(error).message;
+    }
+    if (this.#answer !== stream) return;
+    this.#answer = null;
+    this.#change({ running: false, progress: null });
+  }
+
+  /** @param {string} id */
+  async #choose(id) {
+    const client = this.#client;
+    const model = this.state.models.find((known) => known.id === id);
+    if (!client || !model) return;
+    const before = this.state.model;
+    this.#change({ model: id });
+    if (model.state === "ready") return;
+    try {
+      await client.models.load(id, (event) => this.#change({ progress: progressOf(event) }));
+      this.#change({ progress: null });
+    } catch (error) {
+      const { code, message } = detailsOf(error);
+      const hint = "over this connection models cannot be loaded; the native host can";
+      const text = `${id}: ${code === "scope_required" ? hint : message}`;
+      this.#change({ model: before, progress: { text, part: null } });
+    }
+    this.#change({ models: await client.models.list() });
+  }
+
+  /** @param {Partial<ChatState>} changes */
+  #change(changes) {
+    Object.assign(this.state, changes);
+    this.#show();
+    const { turns, model, running } = this.state;
+    void chrome.storage.session.set({ [KEPT]: { turns, model, running } });
+  }
+
+  #show() {
+    this.#tell({ type: "state", state: this.state });
+  }
+}
+
+/** Tokens per second since the first one. */
+class Speed {
+  #tokens = 0;
+  #start = 0;
+
+  /**
+   * @param {number} tokens
+   * @returns {number | null}
+   */
+  count(tokens) {
+    const now = performance.now();
+    if (this.#start === 0) {
+      this.#start = now;
+      return null;
+    }
+    this.#tokens += tokens;
+    return now > this.#start ? (this.#tokens * 1000) / (now - this.#start) : null;
+  }
+}
+
+/**
+ * @param {ResponseEvent} event
+ * @returns {Progress | null}
+ */
+function progressOf(event) {
+  switch (event.type) {
+    case "tabagent.queued":
+      return { text: `Waiting behind ${event.position}…`, part: null };
+    case "tabagent.prompt_progress":
+      return {
+        text: `Reading, ${event.done} of ${event.total} tokens…`,
+        part: event.done / event.total,
+      };
+    case "tabagent.model.state":
+      if (event.state !== "loading") return null;
+      return { text: `Loading ${event.model}…`, part: event.progress };
+    default:
+      return null;
+  }
+}
+
+/** @param {unknown} error */
+function detailsOf(error) {
+  if (error instanceof TabagentError) return error.details;
+  return { code: "connection_lost", message: String(error) };
+}

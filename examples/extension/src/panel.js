@@ -1,0 +1,243 @@
+/** The side panel: shows the chat that the service worker keeps. */
+
+/** @import { ChatState, FromPanel, ToPanel, Turn } from "./messages.js" */
+/** @import { ErrorDetails } from "./vendor/tabagent.js" */
+
+import { readPage } from "./page.js";
+import { loadSettings, saveSettings } from "./settings.js";
+
+const RECONNECT_MS = 200;
+const TRANSPORTS = { native: "native messaging", ws: "WebSocket", http: "HTTP" };
+
+/**
+ * @template {HTMLElement} T
+ * @param {string} id
+ * @param {new () => T} kind
+ */
+function at(id, kind) {
+  const element = document.getElementById(id);
+  if (!(element instanceof kind)) throw new Error(`there is no ${kind.name} ${id}`);
+  return element;
+}
+
+const turns = at("turns", HTMLElement);
+const prompt = at("prompt", HTMLTextAreaElement);
+const model = at("model", HTMLSelectElement);
+const send = at("send", HTMLButtonElement);
+const stop = at("stop", HTMLButtonElement);
+const summarise = at("summarise", HTMLButtonElement);
+const settings = at("settings", HTMLDialogElement);
+
+/** @type {chrome.runtime.Port} */
+let worker;
+let isRunning = false;
+
+function connect() {
+  worker = chrome.runtime.connect();
+  worker.onMessage.addListener((message) => {
+    const { type, ...rest } = /** @type {ToPanel} */ (message);
+    if (type === "state") show(/** @type {{state: ChatState}} */ (rest).state);
+    else append(/** @type {{text: string, rate: number | null}} */ (rest));
+  });
+  // A service worker may be ended at any time; connecting starts it again.
+  worker.onDisconnect.addListener(() => setTimeout(connect, RECONNECT_MS));
+}
+
+/** @param {FromPanel} message */
+function tell(message) {
+  worker.postMessage(message);
+}
+
+/** @param {ChatState} state */
+function show(state) {
+  isRunning = state.running;
+  keepingTheEndInView(() => showTurns(state));
+  showModels(state);
+  showProblem(state.problem);
+  showProgress(state);
+  showRate(state.rate);
+  at("transport", HTMLElement).dataset.kind = state.transport ?? "none";
+  at("transport", HTMLElement).textContent = state.transport
+    ? TRANSPORTS[state.transport]
+    : "not connected";
+  send.hidden = isRunning;
+  stop.hidden = !isRunning;
+  send.disabled = summarise.disabled = !state.transport || isRunning;
+}
+
+/** @param {ChatState} state */
+function showTurns(state) {
+  if (state.turns.length === 0) {
+    turns.replaceChildren(at("welcome", HTMLTemplateElement).content.cloneNode(true));
+    return;
+  }
+  const last = state.running ? state.turns.length - 1 : -1;
+  turns.replaceChildren(...state.turns.map((turn, index) => turnElement(turn, index === last)));
+}
+
+/**
+ * @param {Turn} turn
+ * @param {boolean} isBusy
+ */
+function turnElement(turn, isBusy) {
+  const element = document.createElement("article");
+  element.className = `turn ${turn.role}`;
+  element.ariaBusy = String(isBusy);
+  element.append(textElement("p", turn.shown ?? turn.text));
+  if (turn.note) element.append(textElement("small", turn.note));
+  if (turn.error) element.append(textElement("small", turn.error, "error"));
+  return element;
+}
+
+/**
+ * @param {string} name
+ * @param {string} text
+ * @param {string} [className]
+ */
+function textElement(name, text, className = "") {
+  const element = document.createElement(name);
+  element.textContent = text;
+  element.className = className;
+  return element;
+}
+
+/** @param {{text: string, rate: number | null}} delta */
+function append({ text, rate }) {
+  keepingTheEndInView(() => turns.lastElementChild?.firstElementChild?.append(text));
+  showRate(rate);
+}
+
+/** @param {() => void} act */
+function keepingTheEndInView(act) {
+  const isAtEnd = turns.scrollHeight - turns.scrollTop - turns.clientHeight < 40;
+  act();
+  if (isAtEnd) turns.scrollTop = turns.scrollHeight;
+}
+
+/** @param {ChatState} state */
+function showModels({ models, model: chosen, transport, running }) {
+  const first = models.find(({ state }) => state === "ready");
+  model.replaceChildren(
+    ...models.map(({ id, state }) => new Option(state === "ready" ? id : `${id} (${state})`, id)),
+  );
+  if (models.length === 0) model.append(new Option(transport ? "no model" : "—", ""));
+  model.value = chosen ?? first?.id ?? model.options[0]?.value ?? "";
+  model.disabled = models.length === 0 || running;
+}
+
+/** @param {ErrorDetails | null} problem */
+function showProblem(problem) {
+  at("problem", HTMLElement).hidden = problem === null;
+  if (!problem) return;
+  const { title, text, command } = explain(problem);
+  at("problem-title", HTMLElement).textContent = title;
+  at("problem-text", HTMLElement).textContent = text;
+  at("problem-command", HTMLElement).textContent = command;
+  at("problem-command", HTMLElement).hidden = command === "";
+}
+
+/** @param {ErrorDetails} problem */
+function explain({ code, message, ...details }) {
+  switch (code) {
+    case "connection_failed":
+      return {
+        title: "TabAgent is not running",
+        text: "Let this extension start it, once and for all:",
+        command: `tabagent host install ${chrome.runtime.id}`,
+      };
+    case "origin_not_allowed":
+      return {
+        title: "Approve this extension",
+        text: details.pairing_code
+          ? `The server asks about it under the code ${details.pairing_code}. If that is what it shows:`
+          : "The server does not know it yet.",
+        command: `tabagent origins approve chrome-extension://${chrome.runtime.id}`,
+      };
+    case "token_required":
+      return {
+        title: "The server needs its token",
+        text: "Enter it above, at Server.",
+        command: "",
+      };
+    default:
+      return { title: "There is no connection", text: message, command: "" };
+  }
+}
+
+/** @param {ChatState} state */
+function showProgress({ progress }) {
+  at("progress", HTMLElement).hidden = progress === null;
+  at("progress-text", HTMLElement).textContent = progress?.text ?? "";
+  const bar = at("progress-part", HTMLProgressElement);
+  bar.hidden = progress?.part == null;
+  bar.value = progress?.part ?? 0;
+}
+
+/** @param {number | null} rate */
+function showRate(rate) {
+  const text = rate === null ? "" : `${rate.toFixed(rate < 100 ? 1 : 0)} tokens/s`;
+  at("rate", HTMLElement).textContent = text;
+}
+
+function ask() {
+  const text = prompt.value.trim();
+  if (!text || isRunning || send.disabled) return;
+  prompt.value = "";
+  tell({ type: "ask", text });
+}
+
+async function summarisePage() {
+  try {
+    const page = await readPage();
+    tell({
+      type: "ask",
+      text: `Summarise this page in a few sentences.\n\n# ${page.title}\n\n${page.text}`,
+      shown: `Summarise “${page.title}”`,
+    });
+  } catch (error) {
+    showProblem({ code: "page", message: `This page cannot be read: ${String(error)}` });
+  }
+  prompt.focus();
+}
+
+at("composer", HTMLFormElement).addEventListener("submit", (event) => {
+  event.preventDefault();
+  ask();
+});
+prompt.addEventListener("keydown", (event) => {
+  if (event.key === "Enter" && !event.shiftKey && !event.isComposing) {
+    event.preventDefault();
+    ask();
+  }
+});
+document.addEventListener("keydown", (event) => {
+  if (event.key === "Escape" && isRunning) tell({ type: "stop" });
+});
+stop.addEventListener("click", () => {
+  tell({ type: "stop" });
+  prompt.focus();
+});
+at("clear", HTMLButtonElement).addEventListener("click", () => {
+  tell({ type: "clear" });
+  prompt.focus();
+});
+model.addEventListener("change", () => tell({ type: "choose", model: model.value }));
+summarise.addEventListener("click", () => void summarisePage());
+at("retry", HTMLButtonElement).addEventListener("click", () => tell({ type: "reconnect" }));
+
+at("open-settings", HTMLButtonElement).addEventListener("click", async () => {
+  const { url, token } = await loadSettings();
+  at("url", HTMLInputElement).value = url;
+  at("token", HTMLInputElement).value = token;
+  settings.returnValue = "";
+  settings.showModal();
+});
+at("close-settings", HTMLButtonElement).addEventListener("click", () => settings.close());
+settings.addEventListener("close", async () => {
+  if (settings.returnValue !== "save") return;
+  const [url, token] = [at("url", HTMLInputElement).value, at("token", HTMLInputElement).value];
+  await saveSettings({ url, token });
+  tell({ type: "reconnect" });
+});
+
+connect();

@@ -1,0 +1,87 @@
+/** A headless Chromium with the unpacked extension. */
+
+import { existsSync, mkdirSync, mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { type BrowserContext, chromium, type Page, type Worker } from "playwright-core";
+
+export const EXTENSION_ID = "cnellbkbkodojcpofnpmjclfmjaclmbj";
+export const ORIGIN = `chrome-extension://${EXTENSION_ID}`;
+
+const PROGRAM = process.env.TABAGENT_CHROMIUM ?? "/usr/bin/chromium";
+const SOURCES = join(import.meta.dirname, "../src");
+const ARTEFACTS = join(import.meta.dirname, "../../../artefacts/extension");
+
+/** Why the browser tests cannot run here; null when they can, or must. */
+export const skipReason =
+  existsSync(PROGRAM) || process.env.TABAGENT_REQUIRE_BROWSER === "1"
+    ? null
+    : `there is no ${PROGRAM}`;
+
+/** A browser with a profile of its own. */
+export class Browser {
+  readonly profile = mkdtempSync(join(tmpdir(), "tabagent-chromium-"));
+  #context: BrowserContext | null = null;
+
+  async start(env: NodeJS.ProcessEnv = process.env): Promise<void> {
+    this.#context = await chromium.launchPersistentContext(this.profile, {
+      executablePath: PROGRAM,
+      headless: true,
+      env: env as Record<string, string>,
+      viewport: { width: 400, height: 720 },
+      ignoreDefaultArgs: ["--disable-extensions"],
+      args: [
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-quic",
+        "--no-first-run",
+        "--disable-background-networking",
+        "--disable-component-update",
+        "--disable-sync",
+        `--load-extension=${SOURCES}`,
+      ],
+    });
+    await this.worker();
+  }
+
+  get context(): BrowserContext {
+    if (!this.#context) throw new Error("the browser has not been started");
+    return this.#context;
+  }
+
+  async worker(): Promise<Worker> {
+    return this.context.serviceWorkers()[0] ?? this.context.waitForEvent("serviceworker");
+  }
+
+  /** Tells the extension where the server is, as its settings do. */
+  async configure(settings: { url: string; token?: string }): Promise<void> {
+    const worker = await this.worker();
+    await worker.evaluate((values) => chrome.storage.local.set(values), settings);
+  }
+
+  /** Opens the panel's page in a tab. */
+  async openPanel(): Promise<Page> {
+    const page = await this.context.newPage();
+    await page.goto(`${ORIGIN}/panel.html`);
+    return page;
+  }
+
+  /** Ends the service worker, as the browser does when it pleases. */
+  async killWorker(page: Page): Promise<void> {
+    const session = await this.context.newCDPSession(page);
+    await session.send("ServiceWorker.enable");
+    await session.send("ServiceWorker.stopAllWorkers");
+    await session.detach();
+  }
+
+  async screenshot(page: Page, name: string): Promise<void> {
+    mkdirSync(ARTEFACTS, { recursive: true });
+    await page.screenshot({ path: join(ARTEFACTS, `${name}.png`) });
+  }
+
+  async stop(): Promise<void> {
+    await this.#context?.close();
+    rmSync(this.profile, { recursive: true, force: true });
+  }
+}
