@@ -2,7 +2,7 @@
 
 import { type ChildProcess, execFileSync, spawn } from "node:child_process";
 import { once } from "node:events";
-import { existsSync, mkdtempSync, rmSync } from "node:fs";
+import { existsSync, mkdirSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { createInterface } from "node:readline";
@@ -17,7 +17,7 @@ export function counted(pieces: number): string {
   return Array.from({ length: pieces }, (_, number) => ` ${number}`).join("");
 }
 
-const PIECES = 600;
+const PIECES = 300;
 
 /** The answer of the model `chain`, where nothing else is said. */
 export const ANSWER = counted(PIECES);
@@ -33,14 +33,19 @@ export class Home {
     XDG_CONFIG_HOME: join(this.folder, ".config"),
   };
 
-  /** Writes a model that counts. */
+  /** Writes a model that counts so far. */
   constructor(pieces = PIECES) {
-    if (!existsSync(PYTHON))
-      throw new Error(`there is no ${PYTHON}; run make, or set TABAGENT_PYTHON`);
-    const script =
-      "import sys, pathlib; from tests.gguf_fixtures import numbered_pieces, write_chain; " +
-      `write_chain(pathlib.Path(sys.argv[1]), numbered_pieces(${pieces}), sampling={"temp": 0.0})`;
-    execFileSync(PYTHON, ["-c", script, this.model], { cwd: REPOSITORY, env: this.env });
+    if (!existsSync(PYTHON)) throw new Error(`no ${PYTHON}: run make, or set TABAGENT_PYTHON`);
+    this.#write(this.model, pieces);
+  }
+
+  /** Writes one more, into the folder whose models every server here knows; returns its path. */
+  addModel(id: string, pieces: number): string {
+    const folder = join(this.folder, "models");
+    mkdirSync(folder, { recursive: true });
+    const path = join(folder, `${id}.gguf`);
+    this.#write(path, pieces);
+    return path;
   }
 
   /** Runs `tabagent`; returns what it prints. */
@@ -69,6 +74,13 @@ export class Home {
       }
     }
     throw new Error(`the server did not start:\n${said.join("\n")}`);
+  }
+
+  #write(path: string, pieces: number): void {
+    const script =
+      "import sys, pathlib; from tests.gguf_fixtures import numbered_pieces, write_chain; " +
+      `write_chain(pathlib.Path(sys.argv[1]), numbered_pieces(${pieces}), sampling={"temp": 0.0})`;
+    execFileSync(PYTHON, ["-c", script, path], { cwd: REPOSITORY, env: this.env });
   }
 
   remove(): void {

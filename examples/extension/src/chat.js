@@ -15,6 +15,7 @@ export class Chat {
     turns: [],
     model: null,
     models: [],
+    ready: false,
     transport: null,
     problem: null,
     running: false,
@@ -61,7 +62,7 @@ export class Chat {
 
   async #connect() {
     this.#client?.close();
-    this.#change({ transport: null, problem: null, progress: { text: "Connecting…", part: null } });
+    this.#change({ ready: false, transport: null, problem: null });
     try {
       const client = await connect({
         ...(await loadSettings()),
@@ -69,64 +70,74 @@ export class Chat {
       });
       this.#client = client;
       client.on("state", () => this.#change({ transport: client.transport }));
-      this.#change({ transport: client.transport, progress: null });
+      this.#change({ ready: true, transport: client.transport });
       this.#resume(client);
       this.#change({ models: await client.models.list() });
     } catch (error) {
-      this.#change({ problem: detailsOf(error), running: false, progress: null });
+      this.#interrupt();
+      this.#change({ problem: detailsOf(error) });
     }
   }
 
   /** @param {Client} client */
   #resume(client) {
-    const turn = this.state.turns.at(-1);
-    const kept = client.unfinished();
-    for (const point of kept) {
-      const isLast = point.metadata.turn === String(this.state.turns.length - 1);
+    const last = this.state.turns.length - 1;
+    const turn = this.state.turns[last];
+    for (const point of client.unfinished()) {
       const stream = client.resume(point);
-      if (turn && isLast) void this.#follow(stream, turn);
+      if (turn && point.metadata.turn === String(last)) void this.#follow(stream, turn);
       else stream.cancel();
     }
-    if (this.state.running && kept.length === 0 && turn) {
-      this.#change({ running: false });
-      turn.error = "The answer was interrupted.";
-    }
+    if (!this.#answer) this.#interrupt();
+  }
+
+  /** Gives up an answer that an earlier life was reading. */
+  #interrupt() {
+    const turn = this.state.turns.at(-1);
+    if (this.state.running && turn) turn.error = "The answer was interrupted.";
+    this.#change({ running: false, progress: null });
   }
 
   /** @param {Turn} question */
   async #ask(question) {
     const client = this.#client;
     if (!client || this.state.running) return;
-    const input = [...this.state.turns, question]
+    let input = [...this.state.turns, question]
       .filter(({ error, text }) => !error && text)
       .map(({ role, text }) => ({ role, content: text }));
     /** @type {Turn} */
     const turn = { role: "assistant", text: "" };
     const turns = [...this.state.turns, question, turn];
     this.#change({ turns, running: true, rate: null });
-    await this.#follow(
-      client.respond({
-        input,
-        metadata: { turn: String(turns.length - 1) },
-        return_token_ids: true,
-        ...(this.state.model && { model: this.state.model }),
-      }),
-      turn,
-    );
+    const fields = {
+      metadata: { turn: String(turns.length - 1) },
+      return_token_ids: true,
+      ...(this.state.model && { model: this.state.model }),
+    };
+    while (true) {
+      const code = await this.#follow(client.respond({ input, ...fields }), turn);
+      const shorter = code === "context_length_exceeded" ? shortened(input) : null;
+      if (!shorter) return;
+      input = shorter;
+      turn.error = undefined;
+    }
   }
 
   /**
    * @param {ResponseStream} stream
    * @param {Turn} turn
+   * @returns {Promise<string | null>} the code of what went wrong
    */
   async #follow(stream, turn) {
+    /** @type {string | null} */
+    let code = null;
     this.#answer = stream;
     turn.text = stream.received;
     const speed = new Speed();
     this.#change({ running: true, progress: turn.text ? null : { text: "Waiting…", part: null } });
     try {
       for await (const event of stream) {
-        if (this.#answer !== stream) return;
+        if (this.#answer !== stream) return null;
         if (event.type === "response.output_text.delta") {
           turn.text += event.delta;
           this.state.rate = speed.count(event.token_ids?.length ?? 1);
@@ -144,11 +155,12 @@ export class Chat {
       turn.note = words.join(" · ");
       this.state.rate = timings?.predicted_per_second ?? null;
     } catch (error) {
-      turn.error = detailsOf(error).message;
+      ({ code, message: turn.error } = detailsOf(error));
     }
-    if (this.#answer !== stream) return;
+    if (this.#answer !== stream) return null;
     this.#answer = null;
     this.#change({ running: false, progress: null });
+    return code;
   }
 
   /** @param {string} id */
@@ -223,6 +235,20 @@ function progressOf(event) {
     default:
       return null;
   }
+}
+
+/**
+ * Makes a conversation that does not fit shorter: the oldest turns go, then the question's end.
+ *
+ * @template {{ role: string, content: string }} T
+ * @param {T[]} input
+ * @returns {T[] | null} null when there is nothing to be gained
+ */
+function shortened(input) {
+  if (input.length > 2) return input.slice(2);
+  const question = input.at(-1);
+  if (!question || question.content.length < 500) return null;
+  return [{ ...question, content: question.content.slice(0, question.content.length * 0.6) }];
 }
 
 /** @param {unknown} error */

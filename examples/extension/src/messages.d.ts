@@ -25,6 +25,8 @@ export interface ChatState {
   /** The model's id; null for the server's first one. */
   model: string | null;
   models: Model[];
+  /** Whether questions can be sent; a lost connection is mended when one is. */
+  ready: boolean;
   transport: TransportKind | null;
   /** Why there is no connection. */
   problem: ErrorDetails | null;

@@ -6,7 +6,6 @@
 import { readPage } from "./page.js";
 import { loadSettings, saveSettings } from "./settings.js";
 
-const RECONNECT_MS = 200;
 const TRANSPORTS = { native: "native messaging", ws: "WebSocket", http: "HTTP" };
 
 /**
@@ -28,19 +27,24 @@ const stop = at("stop", HTMLButtonElement);
 const summarise = at("summarise", HTMLButtonElement);
 const settings = at("settings", HTMLDialogElement);
 
-/** @type {chrome.runtime.Port} */
-let worker;
+let worker = connect();
 let isRunning = false;
+/** Text that is not shown yet, and the speed to show with it. @type {string[]} */
+const arrived = [];
+/** @type {number | null} */
+let latestRate = null;
 
+/** A service worker may be ended at any time; connecting starts it again. */
 function connect() {
-  worker = chrome.runtime.connect();
-  worker.onMessage.addListener((message) => {
-    const { type, ...rest } = /** @type {ToPanel} */ (message);
-    if (type === "state") show(/** @type {{state: ChatState}} */ (rest).state);
-    else append(/** @type {{text: string, rate: number | null}} */ (rest));
+  const port = chrome.runtime.connect();
+  port.onMessage.addListener((/** @type {ToPanel} */ message) => {
+    if (message.type === "state") show(message.state);
+    else append(message.text, message.rate);
   });
-  // A service worker may be ended at any time; connecting starts it again.
-  worker.onDisconnect.addListener(() => setTimeout(connect, RECONNECT_MS));
+  port.onDisconnect.addListener(() => {
+    worker = connect();
+  });
+  return port;
 }
 
 /** @param {FromPanel} message */
@@ -51,6 +55,7 @@ function tell(message) {
 /** @param {ChatState} state */
 function show(state) {
   isRunning = state.running;
+  arrived.length = 0; // the state has it
   keepingTheEndInView(() => showTurns(state));
   showModels(state);
   showProblem(state.problem);
@@ -59,10 +64,12 @@ function show(state) {
   at("transport", HTMLElement).dataset.kind = state.transport ?? "none";
   at("transport", HTMLElement).textContent = state.transport
     ? TRANSPORTS[state.transport]
-    : "not connected";
+    : state.problem
+      ? "not connected"
+      : "connecting…";
   send.hidden = isRunning;
   stop.hidden = !isRunning;
-  send.disabled = summarise.disabled = !state.transport || isRunning;
+  send.disabled = summarise.disabled = !state.ready || isRunning;
 }
 
 /** @param {ChatState} state */
@@ -83,7 +90,7 @@ function turnElement(turn, isBusy) {
   const element = document.createElement("article");
   element.className = `turn ${turn.role}`;
   element.ariaBusy = String(isBusy);
-  element.append(textElement("p", turn.shown ?? turn.text));
+  element.append(textElement("p", (turn.shown ?? turn.text).trimStart()));
   if (turn.note) element.append(textElement("small", turn.note));
   if (turn.error) element.append(textElement("small", turn.error, "error"));
   return element;
@@ -101,10 +108,23 @@ function textElement(name, text, className = "") {
   return element;
 }
 
-/** @param {{text: string, rate: number | null}} delta */
-function append({ text, rate }) {
+/**
+ * Shows more of the answer with the next frame: tokens come faster than a screen can change.
+ *
+ * @param {string} text
+ * @param {number | null} rate
+ */
+function append(text, rate) {
+  if (arrived.length === 0) requestAnimationFrame(showArrived);
+  arrived.push(text);
+  latestRate = rate;
+}
+
+function showArrived() {
+  if (arrived.length === 0) return;
+  const text = arrived.splice(0).join("");
   keepingTheEndInView(() => turns.lastElementChild?.firstElementChild?.append(text));
-  showRate(rate);
+  showRate(latestRate);
 }
 
 /** @param {() => void} act */
@@ -115,12 +135,12 @@ function keepingTheEndInView(act) {
 }
 
 /** @param {ChatState} state */
-function showModels({ models, model: chosen, transport, running }) {
+function showModels({ models, model: chosen, ready, running }) {
   const first = models.find(({ state }) => state === "ready");
   model.replaceChildren(
     ...models.map(({ id, state }) => new Option(state === "ready" ? id : `${id} (${state})`, id)),
   );
-  if (models.length === 0) model.append(new Option(transport ? "no model" : "—", ""));
+  if (models.length === 0) model.append(new Option(ready ? "no model" : "—", ""));
   model.value = chosen ?? first?.id ?? model.options[0]?.value ?? "";
   model.disabled = models.length === 0 || running;
 }
@@ -239,5 +259,3 @@ settings.addEventListener("close", async () => {
   await saveSettings({ url, token });
   tell({ type: "reconnect" });
 });
-
-connect();

@@ -3,7 +3,13 @@
 import { existsSync, mkdirSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { type BrowserContext, chromium, type Page, type Worker } from "playwright-core";
+import {
+  type BrowserContext,
+  type CDPSession,
+  chromium,
+  type Page,
+  type Worker,
+} from "playwright-core";
 
 export const EXTENSION_ID = "cnellbkbkodojcpofnpmjclfmjaclmbj";
 export const ORIGIN = `chrome-extension://${EXTENSION_ID}`;
@@ -67,6 +73,22 @@ export class Browser {
     return page;
   }
 
+  /** Opens the browser's side panel beside the tabs of a page's window. */
+  async openSidePanel(page: Page): Promise<SidePanel> {
+    const browser = await this.context.newCDPSession(page);
+    const before = await sidePanels(browser);
+    // Opening one needs a user's gesture, which the protocol can lend.
+    await browser.send("Runtime.evaluate", {
+      expression:
+        "chrome.windows.getCurrent().then(({ id }) => chrome.sidePanel.open({ windowId: id }))",
+      userGesture: true,
+      awaitPromise: true,
+    });
+    const opened = (await sidePanels(browser)).find((id) => !before.includes(id));
+    if (!opened) throw new Error("no side panel was opened");
+    return new SidePanel(browser, opened);
+  }
+
   /** Ends the service worker, as the browser does when it pleases. */
   async killWorker(page: Page): Promise<void> {
     const session = await this.context.newCDPSession(page);
@@ -83,5 +105,42 @@ export class Browser {
   async stop(): Promise<void> {
     await this.#context?.close();
     rmSync(this.profile, { recursive: true, force: true });
+  }
+}
+
+async function sidePanels(session: CDPSession): Promise<string[]> {
+  const { targetInfos } = await session.send("Target.getTargets");
+  return targetInfos.filter(({ url }) => url.startsWith(ORIGIN)).map(({ targetId }) => targetId);
+}
+
+/** The real side panel, which Playwright does not know as a page. */
+export class SidePanel {
+  readonly #session: CDPSession;
+  readonly #target: string;
+
+  constructor(session: CDPSession, target: string) {
+    this.#session = session;
+    this.#target = target;
+  }
+
+  /** Clicks an element once it is enabled, as a user does. */
+  async click(selector: string): Promise<void> {
+    const element = `document.querySelector(${JSON.stringify(selector)})`;
+    const click = `(${element}?.disabled === false) && (${element}.click(), true)`;
+    while (!(await this.#evaluate(click))) {}
+  }
+
+  async #evaluate(expression: string): Promise<unknown> {
+    const targetId = this.#target;
+    const { sessionId } = await this.#session.send("Target.attachToTarget", { targetId });
+    const answer = new Promise<string>((resolve) => {
+      this.#session.once("Target.receivedMessageFromTarget", ({ message }) => resolve(message));
+    });
+    const params = { expression, userGesture: true };
+    const message = JSON.stringify({ id: 1, method: "Runtime.evaluate", params });
+    await this.#session.send("Target.sendMessageToTarget", { sessionId, message });
+    const { result } = JSON.parse(await answer);
+    await this.#session.send("Target.detachFromTarget", { sessionId });
+    return result?.result?.value;
   }
 }
