@@ -45,9 +45,12 @@ interface Response {
   cancelled: boolean;
   /** Whether the consumer has been told the end, though the server has not. */
   muted: boolean;
+  /** How often it was asked for without being acknowledged. */
+  attempts: number;
 }
 
 const MAX_UNANSWERED_PINGS = 2;
+const MAX_ATTEMPTS = 3;
 
 /**
  * Rules:
@@ -55,7 +58,7 @@ const MAX_UNANSWERED_PINGS = 2;
  * 1. Every request has a lane (`stream_id`) of its own, by which all that answers it is found.
  * 2. An event is passed on only if its number follows the last one: none is doubled or lost.
  * 3. A new transport is told everything that is unfinished: what was never acknowledged is asked
- *    for again, and what was is resumed after its last number.
+ *    for again, a few times, and what was is resumed after its last number.
  */
 export class Connection {
   readonly #listener: ConnectionListener;
@@ -96,6 +99,7 @@ export class Connection {
       started: false,
       cancelled: false,
       muted: false,
+      attempts: 0,
     });
     return streamId;
   }
@@ -114,6 +118,7 @@ export class Connection {
       started: true,
       cancelled: false,
       muted: false,
+      attempts: 0,
     });
     return point.stream_id;
   }
@@ -164,7 +169,9 @@ export class Connection {
     this.#isOpen = false;
     this.#outbox = [];
     for (const response of [...this.#responses.values()]) {
-      if (response.responseId !== null && !response.resumable) this.#fail(response, reason);
+      const isBegun = response.responseId !== null;
+      const canGoOn = isBegun ? response.resumable : response.attempts < MAX_ATTEMPTS;
+      if (!canGoOn) this.#fail(response, reason);
     }
   }
 
@@ -239,6 +246,7 @@ export class Connection {
 
   #ask(response: Response): void {
     const { create, responseId, streamId, last } = response;
+    response.attempts += 1;
     if (responseId !== null) {
       this.#outbox.push({
         type: "response.resume",
@@ -265,7 +273,10 @@ export class Connection {
   #takeError(message: Message): void {
     const text = "the server sent an error that cannot be read";
     const error = errorFrom(message, new TabagentError({ code: "invalid_message", message: text }));
-    const streamId = message.stream_id as string | undefined;
+    const isTooBig = error.code === "message_too_big";
+    const streamId = (message.stream_id ?? (isTooBig ? this.#longest() : undefined)) as
+      | string
+      | undefined;
     if (streamId === undefined) {
       this.#listener.error(error);
       return;
@@ -275,6 +286,13 @@ export class Connection {
     const command = this.#commands.get(streamId);
     this.#commands.delete(streamId);
     command?.sink.fail(error);
+  }
+
+  /** The longest request without an answer: the one that a server has not read for its size. */
+  #longest(): string | undefined {
+    const length = ({ create }: Response) => JSON.stringify(create).length;
+    const waiting = [...this.#responses.values()].filter(({ responseId }) => responseId === null);
+    return waiting.sort((a, b) => length(b) - length(a))[0]?.streamId;
   }
 
   #takeAnswer(message: Message): void {

@@ -112,6 +112,7 @@ describe.each(["ws", "http"] as const)("over %s", (via) => {
   it.each([
     ["model_not_found", { input: "Hi", model: "nobody" }],
     ["invalid_parameter", { input: "Hi", temperature: -1 }],
+    ["message_too_big", { input: "x".repeat(2 * 1024 * 1024) }],
     ["context_length_exceeded", { input: "Hi ".repeat(20_000) }],
   ])("rejects with the code %s and goes on", async (code, request) => {
     const client = await open({ via });

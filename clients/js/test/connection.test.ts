@@ -178,6 +178,29 @@ describe("a response", () => {
     expect(types).toEqual(["response.resume", "response.cancel"]);
   });
 
+  it("that is never acknowledged is given up after a few connections", () => {
+    const { connection, reader } = pair();
+    connection.respond({ input: "x" }, true, reader);
+    for (let attempt = 1; attempt <= 3; attempt += 1) {
+      expect(reader.failure).toBeNull();
+      connection.opened(true);
+      expect(connection.messagesToSend()).toHaveLength(1);
+      connection.closed(lost);
+    }
+    expect(reader.failure).toBe(lost);
+  });
+
+  it("is the one that a server refuses unread when it is the longest", () => {
+    const { connection, reader: short } = pair();
+    const long = new Reader();
+    connection.respond({ input: "x" }, true, short);
+    connection.respond({ input: "xxx" }, true, long);
+    connection.opened(true);
+    connection.receive({ type: "error", error: { code: "message_too_big", message: "no" } });
+    expect(long.failure).toMatchObject({ code: "message_too_big" });
+    expect(short.failure).toBeNull();
+  });
+
   it("is told about models only while it waits for one", () => {
     const { connection, reader, peer } = pair();
     connection.respond({ input: "x" }, true, reader);

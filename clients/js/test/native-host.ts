@@ -10,11 +10,21 @@ import type { Home } from "./server.js";
 const EXTENSION = "abcdefghijklmnopabcdefghijklmnop";
 const MAX_FRAME_TO_BROWSER = 1024 * 1024;
 
-/** Installs the host into a home, whose server is to be started by it. */
-export function installHost(home: Home): void {
-  const settings = { model: [home.model], port: 0, threads: 1 };
+/** Settles how a server runs that is started by a host. */
+export function configureServer(home: Home, ...models: string[]): void {
+  const settings = { model: [home.model, ...models], port: 0, threads: 1 };
   const lines = Object.entries(settings).map(([key, value]) => `${key} = ${JSON.stringify(value)}`);
   writeFileSync(join(home.folder, "config.toml"), lines.join("\n"));
+}
+
+/** Returns the manifest that an installation for Chromium has written. */
+export function hostManifest(home: Home, host = "com.tabagent.host"): string {
+  return join(home.env.XDG_CONFIG_HOME, "chromium/NativeMessagingHosts", `${host}.json`);
+}
+
+/** Installs the host into a home. */
+export function installHost(home: Home): void {
+  configureServer(home);
   home.run("host", "install", EXTENSION, "--browser", "chromium");
 }
 
@@ -31,8 +41,7 @@ export class Runtime implements NativeRuntime {
   }
 
   connectNative(host: string): NativePort {
-    const folder = join(this.#home.env.XDG_CONFIG_HOME, "chromium/NativeMessagingHosts");
-    const manifest = JSON.parse(readFileSync(join(folder, `${host}.json`), "utf8"));
+    const manifest = JSON.parse(readFileSync(hostManifest(this.#home, host), "utf8"));
     const child = spawn(manifest.path, manifest.allowed_origins.slice(0, 1), {
       env: this.#home.env,
       stdio: ["pipe", "pipe", "inherit"],

@@ -63,6 +63,13 @@ it("joins what is longer than a browser takes in one message", async () => {
   expect(Math.max(...runtime.frames)).toBeLessThanOrEqual(1024 * 1024);
 });
 
+it("fails a request over the server's limit, and keeps the port", async () => {
+  const long = (await open()).respond({ input: "x".repeat(2 * 1024 * 1024) });
+  await expect(long.text()).rejects.toMatchObject({ code: "message_too_big" });
+  expect(await client.respond(COUNT).text()).toBe(ANSWER);
+  expect(runtime.hosts).toHaveLength(1);
+});
+
 it("may manage models", async () => {
   await open();
   expect((await client.models.unload("chain")).state).toBe("unloaded");

@@ -23,6 +23,9 @@ export interface WebSocketLike {
   close(): void;
 }
 
+/** The close code of a server that has not read a message for its size. */
+const MESSAGE_TOO_BIG = 1009;
+
 /** Returns what opens `/v1/responses` below the server's address. */
 export function webSocketDialer(options: WebSocketOptions): Dialer {
   const url = `${options.url.replace(/^http/, "ws")}/v1/responses`;
@@ -73,6 +76,10 @@ class WebSocketTransport implements Transport {
       listener.onMessage(JSON.parse(String(data)) as Message);
     };
     socket.onclose = ({ code }: { code: number }) => {
+      if (code === MESSAGE_TOO_BIG) {
+        const error = { code: "message_too_big", message: "the server takes no message that long" };
+        listener.onMessage({ type: "error", error });
+      }
       listener.onClose(connectionLost(`the WebSocket was closed (${code})`));
     };
   }

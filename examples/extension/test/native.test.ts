@@ -1,0 +1,132 @@
+/** The extension in Chromium, over native messaging to a server that the browser's host starts. */
+
+import { copyFileSync, mkdirSync, readdirSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import type { Page } from "playwright-core";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { configureServer, hostManifest } from "../../../clients/js/test/native-host.js";
+import { counted, Home } from "../../../clients/js/test/server.js";
+import type * as Library from "../src/vendor/tabagent.js";
+import { Browser, EXTENSION_ID, skipReason } from "./browser.js";
+import { Panel } from "./panel.js";
+
+const LENGTH = 100;
+const ANSWER = counted(LENGTH);
+const LONG_ANSWER = counted(1500);
+const MIB = 1024 * 1024;
+
+describe.skipIf(skipReason)("the extension over native messaging", () => {
+  const home = new Home(LENGTH);
+  const browser = new Browser();
+  let panel: Panel;
+
+  beforeAll(async () => {
+    configureServer(home, home.addModel("long", 1500));
+    home.run("host", "install", EXTENSION_ID, "--browser", "chromium");
+    // A profile of its own looks for hosts in itself.
+    const folder = join(browser.profile, "NativeMessagingHosts");
+    mkdirSync(folder, { recursive: true });
+    copyFileSync(hostManifest(home), join(folder, "com.tabagent.host.json"));
+    await browser.start(home.env);
+    panel = new Panel(await browser.openPanel());
+  });
+
+  afterAll(async () => {
+    await browser.stop();
+    home.run("stop");
+    home.remove();
+  });
+
+  it("starts the server and streams an answer", async () => {
+    await panel.ask("Count!");
+    expect(await panel.answer()).toBe(ANSWER.trimStart());
+    expect(await panel.transport.textContent()).toBe("native messaging");
+    await browser.screenshot(panel.page, "native");
+  });
+
+  it("loads the model that is chosen", async () => {
+    await panel.choose("chain");
+    const state = await inPage(panel.page, async ({ connect }) => {
+      const client = await connect({ via: "native" });
+      const unloaded = await client.models.unload("chain");
+      const loaded = await client.models.load("chain");
+      client.close();
+      return [unloaded.state, loaded.state];
+    });
+    expect(state).toEqual(["unloaded", "ready"]);
+  });
+
+  it("carries two streams at once on one port", async () => {
+    const texts = await inPage(panel.page, async ({ connect }) => {
+      const client = await connect({ via: "native" });
+      const streams = [1, 2].map(() => client.respond({ input: "Count!" }));
+      const answers = await Promise.all(streams.map((stream) => stream.text()));
+      client.close();
+      return answers;
+    });
+    expect(texts).toEqual([ANSWER, ANSWER]);
+  });
+
+  it("takes answers that are longer than the browser's limit for a message", async () => {
+    const [size, text] = await inPage(panel.page, async ({ connect }) => {
+      const client = await connect({ via: "native" });
+      const response = await client
+        .respond({
+          input: "Count!",
+          ignore_eos: true,
+          max_output_tokens: 900,
+          include: ["message.output_text.logprobs"],
+          top_logprobs: 20,
+        })
+        .completed();
+      client.close();
+      return [JSON.stringify(response).length, response.output[0]?.content[0]?.text] as const;
+    });
+    expect(size).toBeGreaterThan(MIB);
+    expect(text?.startsWith(ANSWER)).toBe(true);
+  });
+
+  it("refuses a request over the server's limit and keeps the port", async () => {
+    const [code, text] = await inPage(panel.page, async ({ connect }) => {
+      const client = await connect({ via: "native" });
+      const long = client.respond({ input: "x".repeat(2 * 1024 * 1024) });
+      const refusal = await long.text().catch(({ code }) => code);
+      const answer = await client.respond({ input: "Count!" }).text();
+      client.close();
+      return [refusal, answer];
+    });
+    expect(code).toBe("message_too_big");
+    expect(text).toBe(ANSWER);
+  });
+
+  it("loses no token when its host is killed", async () => {
+    await panel.choose("long");
+    await panel.ask("Count!");
+    await panel.streaming();
+    for (const pid of hosts()) process.kill(pid, "SIGKILL");
+    expect(await panel.answer()).toBe(LONG_ANSWER.trimStart());
+    expect(await panel.transport.textContent()).toBe("native messaging");
+  });
+
+  it("answers again after its server was stopped", async () => {
+    home.run("stop");
+    await panel.choose("chain");
+    await panel.ask("Count!");
+    expect(await panel.answer()).toBe(ANSWER.trimStart());
+  });
+
+  /** The host processes that this browser has started. */
+  function hosts(): number[] {
+    const mark = `chrome-extension://${EXTENSION_ID}/`;
+    const processes = readdirSync("/proc").filter((name) => /^\d+$/.test(name));
+    return processes.map(Number).filter((pid) => {
+      const commandLine = readFileSync(`/proc/${pid}/cmdline`, "utf8").split("\0");
+      return commandLine.includes(mark) && commandLine.some((word) => word.startsWith(home.folder));
+    });
+  }
+});
+
+/** Runs code with the client library in the extension's page. */
+function inPage<T>(page: Page, code: (library: typeof Library) => Promise<T>): Promise<T> {
+  return page.evaluate(`import("/vendor/tabagent.js").then(${code})`) as Promise<T>;
+}
