@@ -10,7 +10,9 @@ if (!existsSync(join(library, "tabagent.js"))) {
   throw new Error("build the client first: npm ci && npm run build, in clients/js");
 }
 mkdirSync(vendor, { recursive: true });
-copyFileSync(join(library, "tabagent.js"), join(vendor, "tabagent.js"));
+for (const file of ["tabagent.js", "tabagent.js.map"]) {
+  copyFileSync(join(library, file), join(vendor, file));
+}
 writeFileSync(
   join(vendor, "tabagent.d.ts"),
   'export * from "../../../../clients/js/dist/index.js";\n',

@@ -27,6 +27,15 @@ export class Relay {
     for (const socket of this.#sockets) socket.resetAndDestroy();
   }
 
+  /** Lets nothing through any more on the connections that are there, without ending them. */
+  stall(): void {
+    for (const socket of this.#sockets) {
+      socket.removeAllListeners("data");
+      socket.unpipe();
+      socket.resume();
+    }
+  }
+
   async close(): Promise<void> {
     this.cut();
     this.#server.close();

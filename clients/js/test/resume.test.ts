@@ -61,6 +61,17 @@ describe("a dropped socket", () => {
     expect(relay.connections).toBeGreaterThan(1);
   });
 
+  it("that only fell silent is noticed by unanswered pings, and mended", async () => {
+    const client = await open({ pingInterval: 50 });
+    let text = "";
+    for await (const piece of client.respond(COUNT).textStream()) {
+      if (text === "") relay.stall();
+      text += piece;
+    }
+    expect(text).toBe(ANSWER);
+    expect(relay.connections).toBeGreaterThan(1);
+  });
+
   it("harms none of several answers", async () => {
     const client = await open();
     const streams = [1, 2, 3].map(() => client.respond(COUNT));

@@ -72,7 +72,7 @@ export class Chat {
       client.on("state", () => this.#change({ transport: client.transport }));
       this.#change({ ready: true, transport: client.transport });
       this.#resume(client);
-      this.#change({ models: await client.models.list() });
+      await this.#listModels(client);
     } catch (error) {
       this.#interrupt();
       this.#change({ problem: detailsOf(error) });
@@ -180,7 +180,20 @@ export class Chat {
       const text = `${id}: ${code === "scope_required" ? hint : message}`;
       this.#change({ model: before, progress: { text, part: null } });
     }
-    this.#change({ models: await client.models.list() });
+    await this.#listModels(client);
+  }
+
+  /**
+   * Lists the models, again and again while one of them loads.
+   *
+   * @param {Client} client
+   */
+  async #listModels(client) {
+    const models = await client.models.list();
+    this.#change({ models });
+    if (models.some(({ state }) => state === "loading")) {
+      setTimeout(() => void this.#listModels(client).catch(() => {}), 1000);
+    }
   }
 
   /** @param {Partial<ChatState>} changes */

@@ -1,6 +1,6 @@
 /** A headless Chromium with the unpacked extension. */
 
-import { existsSync, mkdirSync, mkdtempSync, rmSync } from "node:fs";
+import { copyFileSync, existsSync, mkdirSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import {
@@ -10,6 +10,8 @@ import {
   type Page,
   type Worker,
 } from "playwright-core";
+import { hostManifest } from "../../../clients/js/test/native-host.js";
+import type { Home } from "../../../clients/js/test/server.js";
 
 export const EXTENSION_ID = "cnellbkbkodojcpofnpmjclfmjaclmbj";
 export const ORIGIN = `chrome-extension://${EXTENSION_ID}`;
@@ -24,10 +26,15 @@ export const skipReason =
     ? null
     : `there is no ${PROGRAM}`;
 
-/** A browser with a profile of its own. */
+/** A browser with a profile of its own, and an unpacked extension. */
 export class Browser {
   readonly profile = mkdtempSync(join(tmpdir(), "tabagent-chromium-"));
+  readonly #extension: string;
   #context: BrowserContext | null = null;
+
+  constructor(extension = SOURCES) {
+    this.#extension = extension;
+  }
 
   async start(env: NodeJS.ProcessEnv = process.env): Promise<void> {
     this.#context = await chromium.launchPersistentContext(this.profile, {
@@ -45,10 +52,18 @@ export class Browser {
         "--disable-background-networking",
         "--disable-component-update",
         "--disable-sync",
-        `--load-extension=${SOURCES}`,
+        `--load-extension=${this.#extension}`,
       ],
     });
-    await this.worker();
+  }
+
+  /** Lets an extension start the host that is installed in a home. */
+  installHost(home: Home, extensionId: string): void {
+    home.run("host", "install", extensionId, "--browser", "chromium");
+    // A profile of its own looks for hosts in itself.
+    const folder = join(this.profile, "NativeMessagingHosts");
+    mkdirSync(folder, { recursive: true });
+    copyFileSync(hostManifest(home), join(folder, "com.tabagent.host.json"));
   }
 
   get context(): BrowserContext {

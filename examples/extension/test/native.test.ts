@@ -1,10 +1,9 @@
 /** The extension in Chromium, over native messaging to a server that the browser's host starts. */
 
-import { copyFileSync, mkdirSync, readdirSync, readFileSync } from "node:fs";
-import { join } from "node:path";
+import { readdirSync, readFileSync } from "node:fs";
 import type { Page } from "playwright-core";
-import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { configureServer, hostManifest } from "../../../clients/js/test/native-host.js";
+import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
+import { configureServer } from "../../../clients/js/test/native-host.js";
 import { counted, Home } from "../../../clients/js/test/server.js";
 import type * as Library from "../src/vendor/tabagent.js";
 import { Browser, EXTENSION_ID, skipReason } from "./browser.js";
@@ -22,13 +21,13 @@ describe.skipIf(skipReason)("the extension over native messaging", () => {
 
   beforeAll(async () => {
     configureServer(home, home.addModel("long", 1500));
-    home.run("host", "install", EXTENSION_ID, "--browser", "chromium");
-    // A profile of its own looks for hosts in itself.
-    const folder = join(browser.profile, "NativeMessagingHosts");
-    mkdirSync(folder, { recursive: true });
-    copyFileSync(hostManifest(home), join(folder, "com.tabagent.host.json"));
+    browser.installHost(home, EXTENSION_ID);
     await browser.start(home.env);
     panel = new Panel(await browser.openPanel());
+  });
+
+  afterEach(async () => {
+    await panel.page.getByRole("button", { name: "New chat" }).click();
   });
 
   afterAll(async () => {
@@ -41,6 +40,7 @@ describe.skipIf(skipReason)("the extension over native messaging", () => {
     await panel.ask("Count!");
     expect(await panel.answer()).toBe(ANSWER.trimStart());
     expect(await panel.transport.textContent()).toBe("native messaging");
+    await panel.choose("chain");
     await browser.screenshot(panel.page, "native");
   });
 
@@ -86,17 +86,32 @@ describe.skipIf(skipReason)("the extension over native messaging", () => {
     expect(text?.startsWith(ANSWER)).toBe(true);
   });
 
-  it("refuses a request over the server's limit and keeps the port", async () => {
-    const [code, text] = await inPage(panel.page, async ({ connect }) => {
-      const client = await connect({ via: "native" });
-      const long = client.respond({ input: "x".repeat(2 * 1024 * 1024) });
-      const refusal = await long.text().catch(({ code }) => code);
-      const answer = await client.respond({ input: "Count!" }).text();
-      client.close();
-      return [refusal, answer];
-    });
-    expect(code).toBe("message_too_big");
+  it.each([
+    [1_000_000, "context_length_exceeded"], // taken, and read
+    [2_000_000, "message_too_big"],
+  ])("answers a request of %i bytes with %s and keeps the port", async (size, code) => {
+    const [refusal, text] = await inPage(
+      panel.page,
+      async ({ connect }, length) => {
+        const client = await connect({ via: "native" });
+        const long = client.respond({ input: "x".repeat(length) });
+        const failure = await long.text().catch((error) => error.code);
+        const answer = await client.respond({ input: "Count!" }).text();
+        client.close();
+        return [failure, answer];
+      },
+      size,
+    );
+    expect(refusal).toBe(code);
     expect(text).toBe(ANSWER);
+  });
+
+  it("goes on with its answer when the service worker is killed", async () => {
+    await panel.choose("long");
+    await panel.ask("Count!");
+    await panel.streaming();
+    await browser.killWorker(panel.page);
+    expect(await panel.answer()).toBe(LONG_ANSWER.trimStart());
   });
 
   it("loses no token when its host is killed", async () => {
@@ -126,7 +141,12 @@ describe.skipIf(skipReason)("the extension over native messaging", () => {
   }
 });
 
-/** Runs code with the client library in the extension's page. */
-function inPage<T>(page: Page, code: (library: typeof Library) => Promise<T>): Promise<T> {
-  return page.evaluate(`import("/vendor/tabagent.js").then(${code})`) as Promise<T>;
+/** Runs code with the client library, and an argument, in the extension's page. */
+function inPage<T, A = undefined>(
+  page: Page,
+  code: (library: typeof Library, argument: A) => Promise<T>,
+  argument?: A,
+): Promise<T> {
+  const call = `(${code})(library, ${JSON.stringify(argument)})`;
+  return page.evaluate(`import("/vendor/tabagent.js").then((library) => ${call})`) as Promise<T>;
 }
