@@ -33,12 +33,14 @@ export type ClientErrorCode = "connection_failed" | "connection_lost";
 /** A code; servers newer than this library may send more. */
 export type ErrorCode = ServerErrorCode | ClientErrorCode | (string & {});
 
-/** The `error` object of the wire; a refused extension finds its pairing code beside these. */
+/** The `error` object of the wire. */
 export interface ErrorDetails {
   code: ErrorCode;
   message: string;
   type?: string;
   param?: string | null;
+  /** Under this code an extension that is not approved can be approved at the server. */
+  pairing_code?: string;
   [more: string]: unknown;
 }
 

@@ -112,6 +112,7 @@ export class Chat {
     const fields = {
       metadata: { turn: String(turns.length - 1) },
       return_token_ids: true,
+      truncation: "auto", // the oldest turns go when the context is full
       ...(this.state.model && { model: this.state.model }),
     };
     while (true) {
@@ -251,14 +252,13 @@ function progressOf(event) {
 }
 
 /**
- * Makes a conversation that does not fit shorter: the oldest turns go, then the question's end.
+ * Cuts the end off a question that does not fit even alone, such as one about a long page.
  *
  * @template {{ role: string, content: string }} T
  * @param {T[]} input
  * @returns {T[] | null} null when there is nothing to be gained
  */
 function shortened(input) {
-  if (input.length > 2) return input.slice(2);
   const question = input.at(-1);
   if (!question || question.content.length < 500) return null;
   return [{ ...question, content: question.content.slice(0, question.content.length * 0.6) }];

@@ -169,9 +169,9 @@ function explain({ code, message, ...details }) {
       return {
         title: "Approve this extension",
         text: details.pairing_code
-          ? `The server asks about it under the code ${details.pairing_code}. If that is what it shows:`
-          : "The server does not know it yet.",
-        command: `tabagent origins approve chrome-extension://${chrome.runtime.id}`,
+          ? `The server knows it by the code ${details.pairing_code}. Approve it there, or run:`
+          : "The server does not know it. Run:",
+        command: `tabagent origins approve ${details.pairing_code ?? location.origin}`,
       };
     case "token_required":
       return {
