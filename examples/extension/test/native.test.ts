@@ -118,7 +118,9 @@ describe.skipIf(skipReason)("the extension over native messaging", () => {
     await panel.choose("long");
     await panel.ask("Count!");
     await panel.streaming();
-    for (const pid of hosts()) process.kill(pid, "SIGKILL");
+    const running = hosts();
+    expect(running).not.toEqual([]);
+    for (const pid of running) process.kill(pid, "SIGKILL");
     expect(await panel.answer()).toBe(LONG_ANSWER.trimStart());
     expect(await panel.transport.textContent()).toBe("native messaging");
   });
@@ -135,11 +137,19 @@ describe.skipIf(skipReason)("the extension over native messaging", () => {
     const mark = `chrome-extension://${EXTENSION_ID}/`;
     const processes = readdirSync("/proc").filter((name) => /^\d+$/.test(name));
     return processes.map(Number).filter((pid) => {
-      const commandLine = readFileSync(`/proc/${pid}/cmdline`, "utf8").split("\0");
-      return commandLine.includes(mark) && commandLine.some((word) => word.startsWith(home.folder));
+      const words = commandLine(pid);
+      return words.includes(mark) && words.some((word) => word.startsWith(home.folder));
     });
   }
 });
+
+function commandLine(pid: number): string[] {
+  try {
+    return readFileSync(`/proc/${pid}/cmdline`, "utf8").split("\0");
+  } catch {
+    return []; // it has ended meanwhile
+  }
+}
 
 /** Runs code with the client library, and an argument, in the extension's page. */
 function inPage<T, A = undefined>(
