@@ -26,7 +26,7 @@ export const ANSWER = counted(PIECES);
 export class Home {
   readonly folder = mkdtempSync(join(tmpdir(), "tabagent-js-"));
   readonly model = join(this.folder, "chain.gguf");
-  readonly env = {
+  readonly env: NodeJS.ProcessEnv & { XDG_CONFIG_HOME: string } = {
     ...process.env,
     TABAGENT_HOME: this.folder,
     HOME: this.folder,
@@ -70,7 +70,9 @@ export class Home {
       const ready = /ready at (http:\S+)/.exec(line);
       if (ready?.[1]) {
         child.stderr.resume();
-        return new Server(child, ready[1]);
+        const server = new Server(child, ready[1]);
+        this.env.TABAGENT_PORT = String(server.port); // where `run` finds it
+        return server;
       }
     }
     throw new Error(`the server did not start:\n${said.join("\n")}`);

@@ -9,6 +9,8 @@ import { connect, extensionStore, TabagentError } from "./vendor/tabagent.js";
 /** Session storage outlives this worker, and ends with the browser. */
 const KEPT = "chat";
 
+const TOO_LONG = "context_length_exceeded";
+
 export class Chat {
   /** @type {ChatState} */
   state = {
@@ -26,6 +28,7 @@ export class Chat {
   #tell;
   /** @type {Client | null} */
   #client = null;
+  #connecting = new AbortController();
   /** @type {ResponseStream | null} */
   #answer = null;
 
@@ -61,19 +64,23 @@ export class Chat {
   }
 
   async #connect() {
+    this.#connecting.abort();
+    this.#connecting = new AbortController();
+    const { signal } = this.#connecting;
     this.#client?.close();
     this.#change({ ready: false, transport: null, problem: null });
     try {
-      const client = await connect({
-        ...(await loadSettings()),
-        store: extensionStore(chrome.storage.session),
-      });
+      const store = extensionStore(chrome.storage.session);
+      const client = await connect({ ...(await loadSettings()), store, signal });
       this.#client = client;
-      client.on("state", () => this.#change({ transport: client.transport }));
+      client.on("state", () => {
+        if (client === this.#client) this.#change({ transport: client.transport });
+      });
       this.#change({ ready: true, transport: client.transport });
       this.#resume(client);
       await this.#listModels(client);
     } catch (error) {
+      if (signal.aborted) return; // another attempt has taken over
       this.#interrupt();
       this.#change({ problem: detailsOf(error) });
     }
@@ -85,7 +92,7 @@ export class Chat {
     const turn = this.state.turns[last];
     for (const point of client.unfinished()) {
       const stream = client.resume(point);
-      if (turn && point.metadata.turn === String(last)) void this.#follow(stream, turn);
+      if (turn && point.metadata.turn === String(last)) void this.#finish(stream, turn);
       else stream.cancel();
     }
     if (!this.#answer) this.#interrupt();
@@ -115,53 +122,67 @@ export class Chat {
       truncation: "auto", // the oldest turns go when the context is full
       ...(this.state.model && { model: this.state.model }),
     };
-    while (true) {
-      const code = await this.#follow(client.respond({ input, ...fields }), turn);
-      const shorter = code === "context_length_exceeded" ? shortened(input) : null;
-      if (!shorter) return;
+    const ask = () => client.respond({ input, ...fields });
+    let shorter = shortened(input); // a page may be longer than the context
+    while ((await this.#finish(ask(), turn, shorter !== null)) === TOO_LONG && shorter) {
       input = shorter;
-      turn.error = undefined;
+      shorter = shortened(input);
     }
+  }
+
+  /**
+   * Follows an answer to its end, and shows that.
+   *
+   * @param {ResponseStream} stream
+   * @param {Turn} turn
+   * @param {boolean} mayRetry whether a question that is too long is asked again
+   * @returns {Promise<string | null>} the code of what went wrong
+   */
+  async #finish(stream, turn, mayRetry = false) {
+    /** @type {string | null} */
+    let code = null;
+    this.#answer = stream;
+    try {
+      await this.#follow(stream, turn);
+    } catch (error) {
+      const details = detailsOf(error);
+      code = details.code;
+      if (code === TOO_LONG && mayRetry) return code;
+      turn.error = details.message;
+    }
+    if (this.#answer === stream) {
+      this.#answer = null;
+      this.#change({ running: false, progress: null });
+    }
+    return code;
   }
 
   /**
    * @param {ResponseStream} stream
    * @param {Turn} turn
-   * @returns {Promise<string | null>} the code of what went wrong
    */
   async #follow(stream, turn) {
-    /** @type {string | null} */
-    let code = null;
-    this.#answer = stream;
     turn.text = stream.received;
     const speed = new Speed();
     this.#change({ running: true, progress: turn.text ? null : { text: "Waiting…", part: null } });
-    try {
-      for await (const event of stream) {
-        if (this.#answer !== stream) return null;
-        if (event.type === "response.output_text.delta") {
-          turn.text += event.delta;
-          this.state.rate = speed.count(event.token_ids?.length ?? 1);
-          if (this.state.progress) this.#change({ progress: null });
-          else this.#tell({ type: "delta", text: event.delta, rate: this.state.rate });
-        } else {
-          const progress = progressOf(event);
-          if (progress) this.#change({ progress });
-        }
+    for await (const event of stream) {
+      if (this.#answer !== stream) return;
+      if (event.type === "response.output_text.delta") {
+        turn.text += event.delta;
+        this.state.rate = speed.count(event.token_ids?.length ?? 1);
+        if (this.state.progress) this.#change({ progress: null });
+        else this.#tell({ type: "delta", text: event.delta, rate: this.state.rate });
+      } else {
+        const progress = progressOf(event);
+        if (progress) this.#change({ progress });
       }
-      const { usage, timings, status } = await stream.completed();
-      const words = [`${usage?.input_tokens} tokens read`, `${usage?.output_tokens} written`];
-      if (status === "cancelled") words.push("stopped");
-      if (status === "incomplete") words.push("cut off: the context is full");
-      turn.note = words.join(" · ");
-      this.state.rate = timings?.predicted_per_second ?? null;
-    } catch (error) {
-      ({ code, message: turn.error } = detailsOf(error));
     }
-    if (this.#answer !== stream) return null;
-    this.#answer = null;
-    this.#change({ running: false, progress: null });
-    return code;
+    const { usage, timings, status } = await stream.completed();
+    const words = [`${usage?.input_tokens} tokens read`, `${usage?.output_tokens} written`];
+    if (status === "cancelled") words.push("stopped");
+    if (status === "incomplete") words.push("cut off: the context is full");
+    turn.note = words.join(" · ");
+    this.state.rate = timings?.predicted_per_second ?? null;
   }
 
   /** @param {string} id */

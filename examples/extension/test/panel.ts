@@ -45,9 +45,11 @@ export class Panel {
     await this.page.locator(".turn.assistant[aria-busy=true] p:not(:empty)").last().waitFor();
   }
 
-  /** Resolves to the last answer, once it has ended. */
+  /** Resolves to the last answer, once it has ended; rejects with what the panel says of it. */
   async answer(): Promise<string> {
     await this.page.locator(".turn.assistant[aria-busy=false]:last-child").waitFor();
+    const failure = this.page.locator(".turn.assistant:last-child .error");
+    if (await failure.count()) throw new Error(await failure.innerText());
     return (await this.text(".turn.assistant:last-child p")) ?? "";
   }
 

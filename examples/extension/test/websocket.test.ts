@@ -42,8 +42,6 @@ describe.skipIf(skipReason)("the extension over a WebSocket", () => {
 
   it("streams an answer, and shows its transport and speed", async () => {
     await panel.ask("Count!");
-    await panel.streaming();
-    await browser.screenshot(panel.page, "streaming");
     expect(await panel.answer()).toBe(ANSWER);
     expect(await panel.transport.textContent()).toBe("WebSocket");
     expect(await panel.text("#rate")).toMatch(/^\d+(\.\d)? tokens\/s$/);
@@ -66,6 +64,7 @@ describe.skipIf(skipReason)("the extension over a WebSocket", () => {
     await panel.choose("long");
     await panel.ask("Count!");
     await panel.streaming();
+    await browser.screenshot(panel.page, "streaming");
     await panel.stop.click();
     expect((await panel.answer()).length).toBeLessThan(LONG_ANSWER.length);
   });
