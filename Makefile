@@ -1,5 +1,6 @@
 # Four commands for everyone, each works on a fresh clone: serve · test · lint · bench.
-# They need Python 3.11+, a Rust toolchain (rustup.rs) and, for the fastest runtime, npm.
+# They need Python 3.11+, a Rust toolchain (rustup.rs) and npm: for the fastest runtime, and for
+# the TypeScript client, whose tests and lints are left out without it.
 
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
@@ -9,6 +10,11 @@ PYTHON ?= python3
 UV_VERSION := 0.13.9
 UV := .uv/bin/uv
 VENV := .venv/bin
+NPM := $(shell command -v npm)
+# The TypeScript client and what is built on it, in the order of their builds.
+NODE_PACKAGES := clients/js examples/extension
+CLIENT_SOURCES := $(wildcard $(addsuffix /package*.json,$(NODE_PACKAGES)) \
+	clients/js/*.ts clients/js/tsconfig*.json) $(shell find clients/js/src -name '*.ts')
 ENGINE_SOURCES := $(shell find engine_rs -path engine_rs/target -prune -o \
 	\( -name '*.rs' -o -name 'Cargo.*' -o -name pyproject.toml \) -print)
 
@@ -26,11 +32,12 @@ help:  ## List the commands
 serve: .make/engine runtime  ## Install, build and serve (ARGS="--model FILE" to pass flags)
 	@exec $(VENV)/tabagent serve $(ARGS)
 
-test: .make/engine runtime  ## Run all tests
+test: .make/engine runtime $(if $(NPM),.make/client)  ## Run all tests
 	cd engine_rs && cargo test --quiet --locked
 	$(VENV)/pytest $(ARGS)
+	$(call each_node_package,npm test --silent)
 
-lint: .make/engine  ## Check formatting, lints, types, stubs and import rules
+lint: .make/engine $(if $(NPM),.make/client)  ## Check formatting, lints, types, stubs and import rules
 	$(VENV)/ruff check .
 	$(VENV)/ruff format --check .
 	$(VENV)/mypy
@@ -39,11 +46,13 @@ lint: .make/engine  ## Check formatting, lints, types, stubs and import rules
 	cd engine_rs && cargo fmt --all --check
 	cd engine_rs && cargo clippy --quiet --locked --workspace --all-targets -- -D warnings
 	cd engine_rs && cargo clippy --quiet --locked --features python -- -D warnings
+	$(call each_node_package,npm run lint --silent)
 
-format: .make/python  ## Format the code
+format: .make/python $(if $(NPM),.make/client)  ## Format the code
 	$(VENV)/ruff check --fix .
 	$(VENV)/ruff format .
 	cd engine_rs && cargo fmt --all
+	$(call each_node_package,npm run format --silent)
 
 bench: .make/engine runtime  ## Compare with llama-server and the raw loop (ARGS="--quick")
 	cd engine_rs && cargo build --quiet --locked --release --examples
@@ -64,7 +73,19 @@ lock: $(UV)  ## Resolve requirements.txt anew, with hashes and without hosts or 
 	  -o requirements.txt
 
 clean:  ## Remove what the other commands made
-	rm -rf .make .venv .uv engine_rs/target artefacts
+	rm -rf .make .venv .uv engine_rs/target artefacts clients/js/dist $(NODE_PACKAGES:%=%/node_modules)
+
+define each_node_package
+$(if $(NPM),,@echo "npm not found: the TypeScript client is left out." >&2)
+$(if $(NPM),@for package in $(NODE_PACKAGES); do (cd $$package && $(1)); done)
+endef
+
+.make/client: $(CLIENT_SOURCES)
+	@mkdir -p .make
+	@for package in $(NODE_PACKAGES); do \
+	  (cd $$package && npm ci --silent --no-audit --no-fund && npm run build --silent); \
+	done
+	@touch $@
 
 $(UV):
 	$(PYTHON) -m venv .uv

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 import anyio
 
+from .connections import Connections
 from .core.access import AccessPolicy
 from .core.backend import BackendConfig, ModelSpec
 from .core.engine import Engine, EngineLimits
@@ -39,9 +40,6 @@ if TYPE_CHECKING:
 __all__ = ["Application", "backend_config", "model_spec"]
 
 log = logging.getLogger("tabagent.app")
-
-MAX_MESSAGE_SIZE: Final = 1024 * 1024
-"""Bytes of one message on a duplex connection."""
 
 CLOSE_TIMEOUT: Final = 2.0
 """Seconds that a stop waits for peers to take their last events."""
@@ -83,8 +81,8 @@ class Application:
         self._known = installed_models(models_folder(config, paths))
         self._system_info = partial(system_info, self.registry, self.backend_config)
         self._failure: TabagentError | None = None
-        self._connected = 0
-        self._connections = 0
+        self._connections = Connections(self.access)
+        self.origins.on_change = self._connections.close_revoked
         self._server: Server | None = None
 
     def listen(self) -> list[socket.socket]:
@@ -116,7 +114,7 @@ class Application:
             listeners = self.listeners(engine, recorder)
             uvicorn_config = server_config(
                 self.asgi(engine, listeners),
-                max_message_size=MAX_MESSAGE_SIZE,
+                max_message_size=self.config.max_message_size,
                 trusted_proxies=self.config.trusted_proxy,
             )
             self._server = server = Server(uvicorn_config, engine.aclose)
@@ -126,7 +124,7 @@ class Application:
             url = url_of(sockets[0]) if sockets else None
             tasks.start_soon(self._load_models, engine, server, partial(ready, url))
             if self.config.idle_exit is not None:
-                tasks.start_soon(self._stop_when_idle, server, self.config.idle_exit)
+                tasks.start_soon(self._stop_when_idle, server, recorder, self.config.idle_exit)
             await server.serve(sockets)
             tasks.cancel_scope.cancel()
         if self._failure is not None:
@@ -159,15 +157,13 @@ class Application:
             if protocol not in protocols:
                 text = f"no protocol {protocol!r} is installed"
                 raise RequestError("not_supported", text)
-            self._connections += 1
-            self._connected += 1
-            try:
+            with self._connections.open(principal):
                 spoken = protocols[protocol](principal)
                 await Session(transport, spoken, engine, recorder, self._system_info).run()
-            finally:
-                self._connected -= 1
 
-        context = ListenerContext(self.access, handle, MAX_MESSAGE_SIZE, run=self.paths.run)
+        context = ListenerContext(
+            self.access, handle, self.config.max_message_size, run=self.paths.run
+        )
         return [cls(context) for cls in self.registry.listeners().values()]
 
     def asgi(self, engine: Engine, listeners: Iterable[Listener]) -> Starlette:
@@ -178,6 +174,7 @@ class Application:
             origins=self.origins,
             listener_routes=[route for listener in listeners for route in listener.routes()],
             system_info=self._system_info,
+            max_body_size=self.config.max_message_size,
         )
 
     async def _load_models(self, engine: Engine, server: Server, ready: Callable[[], None]) -> None:
@@ -200,15 +197,16 @@ class Application:
             if spec is self.models[0]:
                 ready()
 
-    async def _stop_when_idle(self, server: Server, seconds: float) -> None:
-        """Stop once nothing has been connected for `seconds`."""
+    async def _stop_when_idle(self, server: Server, recorder: Recorder, seconds: float) -> None:
+        """Stop once nothing has been connected, or recorded for its return, for `seconds`."""
         await server.accepting.wait()
         served, idle_since = (0, 0), anyio.current_time()
         while anyio.current_time() - idle_since < seconds:
             await anyio.sleep(min(1.0, seconds / 4))
             state = server.server_state
-            so_far = (state.total_requests, self._connections)
-            if state.connections or self._connected or so_far != served:
+            so_far = (state.total_requests, self._connections.opened)
+            busy = state.connections or self._connections or recorder.running
+            if busy or so_far != served:
                 served, idle_since = so_far, anyio.current_time()
         log.info("idle for %g s", seconds)
         self.stop()

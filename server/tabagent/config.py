@@ -106,6 +106,7 @@ class Config(Struct, frozen=True, kw_only=True):
         gpu_layers: Layers on the GPU; 0 is CPU only.
         trusted_proxy: Addresses whose `X-Forwarded-*` headers are believed.
         idle_exit: Seconds without connections after which the server ends.
+        max_message_size: Bytes of one incoming message or body.
         resume_ttl: Seconds that a resumable response runs on without a connection, and is kept.
     """
 
@@ -127,6 +128,7 @@ class Config(Struct, frozen=True, kw_only=True):
     trusted_proxy: tuple[str, ...] = ()
     idle_exit: Annotated[float, Meta(gt=0)] | None = None
     resume_ttl: Annotated[float, Meta(gt=0)] = 60.0
+    max_message_size: Annotated[int, Meta(ge=64 * 1024, le=64 * 1024 * 1024)] = 1024 * 1024
     cache_disk: str | None = None
     no_mmap: bool = False
     log_format: Literal["text", "json"] = "text"

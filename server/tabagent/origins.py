@@ -63,6 +63,9 @@ class OriginStore(OriginRegistry):
 
     Changes hold at once; `save` writes them, and reads what other processes have written. They
     are made anew on what the file says then, so that nobody's are lost.
+
+    Attributes:
+        on_change: Called after each change that holds.
     """
 
     def __init__(self, paths: Paths, settings: Iterable[str] = ()) -> None:
@@ -80,6 +83,7 @@ class OriginStore(OriginRegistry):
         except (OSError, ValueError) as error:
             raise ConfigError("origins", str(self._file), f"cannot be read: {error}") from None
         self._records = self._stored.records
+        self.on_change: Callable[[], object] = lambda: None
 
     async def serve(self) -> None:
         """Save again and again, until cancelled."""
@@ -141,10 +145,12 @@ class OriginStore(OriginRegistry):
             for edit in self._edits:
                 records = edit(records)
             self._records = records
+        self.on_change()
 
     def _edit(self, edit: Edit) -> None:
         self._records = edit(self._records)
         self._edits.append(edit)
+        self.on_change()
 
     def _named(self, name: str) -> str:
         pending = self._records.pending_of(name)

@@ -8,11 +8,13 @@ import signal
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+import pytest
+from websockets import ConnectionClosed, Origin
+from websockets.sync.client import connect
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
-
-    import pytest
 
     from tests.cli.conftest import Done, Process
 
@@ -84,3 +86,19 @@ def test_a_running_server_sees_what_others_write(run: Run, start: Start) -> None
     run("origins", "approve", EXTENSION)  # finds no server at its port, and edits the file
     while call(url)[0] == 403:
         pass
+
+
+def test_taking_an_approval_back_ends_the_connections_that_rest_on_it(
+    run: Run, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = start("serve", "--no-model", "--port", "0").url()
+    monkeypatch.setenv("TABAGENT_PORT", str(urlsplit(url).port))
+    run("origins", "approve", EXTENSION)
+    address = url.replace("http", "ws", 1) + "/v1/responses"
+    with connect(address, origin=Origin(EXTENSION)) as revoked, connect(address) as other:
+        assert run("origins", "revoke", EXTENSION).code == 0
+        with pytest.raises(ConnectionClosed):
+            revoked.recv(30)
+        assert call(url)[0] == 403
+        other.send("{}")
+        assert "unknown_type" in str(other.recv(30))

@@ -63,6 +63,7 @@ serve = click.Command(
         _repeatable("--trusted-proxy", "ADDRESS", "A proxy whose X-Forwarded-* is believed."),
         _option("--idle-exit", "SECONDS", "End when nothing has been connected for so long."),
         _option("--resume-ttl", "SECONDS", "Keep resumable responses for so long; by default 60."),
+        _option("--max-message-size", "BYTES", "Largest incoming message; by default 1048576."),
         _option("--log-format", "text|json", "By default text."),
         _option("--log-level", "debug|info|warning|error", "By default info."),
         click.Option(["--daemon"], is_flag=True, hidden=True),  # how the native host starts it
