@@ -101,4 +101,4 @@ def test_taking_an_approval_back_ends_the_connections_that_rest_on_it(
             revoked.recv(30)
         assert call(url)[0] == 403
         other.send("{}")
-        assert "unknown_type" in str(other.recv(30))
+        assert "invalid_message" in str(other.recv(30))

@@ -191,3 +191,16 @@ def test_serving_imports_nothing_that_only_other_commands_need() -> None:
     packages = {name.partition(".")[0] for name in done.stdout.split()}
     assert "starlette" in packages
     assert not packages & {"rich", "numpy", "pydantic", "tabagent_engine", "tabagent_backends"}
+
+
+def test_the_largest_message_is_a_setting(start: Start) -> None:
+    url = start(
+        "serve", "--model", "demo=echo:demo", "--port", "0", "--max-message-size", "3000000"
+    ).url()
+    for size, status in ((2_000_000, 200), (3_000_000, 413)):
+        with post(url, "/v1/responses", {"input": "x" * size}) as response:
+            assert response.status == status
+    address = url.replace("http", "ws", 1) + "/v1/responses"
+    with connect(address, max_size=None) as connection:
+        connection.send(json.dumps({"type": "response.create", "input": "x" * 2_000_000}))
+        assert json.loads(connection.recv(30))["type"] == "response.created"

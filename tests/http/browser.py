@@ -97,10 +97,10 @@ class Page:
 
 
 @asynccontextmanager
-async def open_page(url: str, profile: Path) -> AsyncIterator[Page]:
+async def open_page(url: str, profile: Path, *flags: str) -> AsyncIterator[Page]:
     """Start a browser of its own and open `url`."""
     assert CHROMIUM
-    command = [CHROMIUM, *FLAGS, f"--user-data-dir={profile}", "about:blank"]
+    command = [CHROMIUM, *FLAGS, *flags, f"--user-data-dir={profile}", "about:blank"]
     async with await anyio.open_process(command, stdout=subprocess.DEVNULL) as process:
         try:
             browser = await _devtools_address(process)
