@@ -11,8 +11,10 @@ use crate::engine::RequestId;
 
 /// Longest pause in the others' streams that reading a prompt may cause.
 const PROMPT_SHARE: Duration = Duration::from_millis(50);
-/// Prompt tokens of a step in any case, so that a slow machine still gets somewhere.
+/// Tokens of each prompt in a step in any case, so that a slow machine still gets somewhere.
 const LEAST_CHUNK: usize = 16;
+/// Prompts that count for this at once: small batches read several slowly, large ones make those who answer wait.
+const READ_TOGETHER: usize = 4;
 
 /// Kernels take this many tokens through one pass over the weights; each token beyond costs a pass of its own.
 const TOKENS_PER_PASS: usize = 4;
@@ -138,8 +140,9 @@ impl Scheduler {
         plan.prompts.clear();
         let answers = running.iter().filter(|sequence| sequence.answering && sequence.pending == 1 && sequence.credit);
         plan.answering.extend(answers.map(|sequence| sequence.slot));
-        let mut left = self.prompt_budget(plan.answering.len(), prompt_rate);
-        for sequence in running.iter().filter(|sequence| !sequence.answering || sequence.pending > 1) {
+        let prompts = || running.iter().filter(|sequence| !sequence.answering || sequence.pending > 1);
+        let mut left = self.prompt_budget(plan.answering.len(), prompts().count(), prompt_rate);
+        for sequence in prompts() {
             // The last prompt token yields the first token of the answer, which takes credit.
             let readable = sequence.pending - usize::from(!sequence.credit);
             let tokens = readable.min(left);
@@ -150,13 +153,13 @@ impl Scheduler {
         }
     }
 
-    fn prompt_budget(&self, answering: usize, prompt_rate: f64) -> usize {
+    fn prompt_budget(&self, answering: usize, reading: usize, prompt_rate: f64) -> usize {
         let room = self.capacity.batch - answering;
         if answering == 0 {
             return room;
         }
         let affordable = (prompt_rate * PROMPT_SHARE.as_secs_f64()) as usize;
-        let budget = affordable.max(LEAST_CHUNK).min(room);
+        let budget = affordable.max(LEAST_CHUNK * reading.min(READ_TOGETHER)).min(room);
         let odd = (answering + budget) % TOKENS_PER_PASS;
         if odd < budget { budget - odd } else { budget }
     }
@@ -206,6 +209,13 @@ mod tests {
     #[test]
     fn a_prompt_beside_an_answer_moves_on_even_when_reading_is_slow() {
         assert_eq!(planned(&[answer(1), prompt(0, 100)], 0.0).prompts, [Chunk { slot: 0, tokens: LEAST_CHUNK - 1 }]);
+    }
+
+    #[test]
+    fn the_more_prompts_wait_the_more_is_read_in_a_step() {
+        let waiting = [answer(0), prompt(1, 20), prompt(2, 100), prompt(3, 100)];
+        let read = [Chunk { slot: 1, tokens: 20 }, Chunk { slot: 2, tokens: 3 * LEAST_CHUNK - 1 - 20 }];
+        assert_eq!(planned(&waiting, 0.0).prompts, read);
     }
 
     #[test]
