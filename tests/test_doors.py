@@ -74,7 +74,9 @@ DOORS = [
     Door("POST", "/v1/origins/revoke", 400, {"origin": "https://never.test"}, manage=True),
     Door("GET", "/v1/responses", 101, upgrade=True),
     Door("GET", "/v1/extension", 101, upgrade=True),
-    Door("GET", "/v1/realtime", 501, upgrade=True),
+    Door("GET", "/v1/realtime", 101, upgrade=True),
+    Door("GET", "/v1/realtime?model=demo", 101, upgrade=True),
+    Door("GET", "/v1/realtime?call_id=c", 501, upgrade=True),
 ]
 
 HOST_REFUSED, NO_TOKEN, ORIGIN_REFUSED = (

@@ -8,6 +8,7 @@ import pytest
 from tabagent.core.requests import LOCAL
 from tabagent.protocols.chat import ChatProtocol
 from tabagent.protocols.completions import CompletionsProtocol
+from tabagent.protocols.realtime import RealtimeProtocol
 from tabagent.protocols.response_exchange import ResponsesExchange
 from tabagent.protocols.responses import ResponsesProtocol
 
@@ -20,7 +21,13 @@ CHAT: dict[str, Any] = {"messages": [{"role": "user", "content": "hi"}]}
 RESPONSE: dict[str, Any] = {"type": "response.create", "input": "hi"}
 TOOL = {"type": "function", "name": "f", "function": {"name": "f"}}
 IMAGE = {"type": "image_url", "image_url": {"url": "data:,"}}
+REALTIME_ITEM = {"type": "conversation.item.create"}
 SCHEMA = {"type": "json_schema", "json_schema": {}, "name": "s", "schema": {}}
+
+
+def realtime_session(**fields: Any) -> dict[str, Any]:
+    return {"type": "session.update", "session": {"type": "realtime", **fields}}
+
 
 CASES: list[tuple[type[Protocol], dict[str, Any], str]] = [
     (ChatProtocol, {"tools": [TOOL]}, "tools"),
@@ -51,6 +58,37 @@ CASES: list[tuple[type[Protocol], dict[str, Any], str]] = [
     (ResponsesExchange, {"background": True}, "background"),
     (ResponsesProtocol, {"type": "tabagent.model.pull", "model": "m"}, "type"),
     (ResponsesProtocol, {"type": "tabagent.chunk", "id": "1", "index": 0, "data": ""}, "type"),
+    (RealtimeProtocol, {"type": "input_audio_buffer.append", "audio": ""}, "type"),
+    (RealtimeProtocol, realtime_session(type="transcription"), "session.type"),
+    (RealtimeProtocol, realtime_session(tools=[TOOL]), "session.tools"),
+    (RealtimeProtocol, realtime_session(prompt={"id": "p"}), "session.prompt"),
+    (RealtimeProtocol, realtime_session(truncation={"type": "x"}), "session.truncation"),
+    (
+        RealtimeProtocol,
+        realtime_session(tabagent={"text": {"format": SCHEMA}}),
+        "session.tabagent.text.format",
+    ),
+    (RealtimeProtocol, {"response": {"tools": [TOOL]}}, "response.tools"),
+    (RealtimeProtocol, {"response": {"tool_choice": "required"}}, "response.tool_choice"),
+    (
+        RealtimeProtocol,
+        {"response": {"output_modalities": ["audio"]}},
+        "response.output_modalities",
+    ),
+    (RealtimeProtocol, {"response": {"prompt": {"id": "p"}}}, "response.prompt"),
+    (
+        RealtimeProtocol,
+        {"response": {"tabagent": {"text": {"format": SCHEMA}}}},
+        "response.tabagent.text.format",
+    ),
+    (RealtimeProtocol, REALTIME_ITEM | {"item": {"type": "function_call"}}, "item.type"),
+    (RealtimeProtocol, REALTIME_ITEM | {"item": {"type": "function_call_output"}}, "item.type"),
+    (
+        RealtimeProtocol,
+        REALTIME_ITEM
+        | {"item": {"type": "message", "role": "user", "content": [{"type": "input_audio"}]}},
+        "item.content[0]",
+    ),
 ]
 
 

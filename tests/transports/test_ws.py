@@ -197,7 +197,7 @@ async def test_the_sub_protocol_realtime_is_answered_when_offered(
     [
         ("/v1/responses", {"Origin": "https://evil.test"}, 403, "origin_not_allowed"),
         ("/v1/realtime", {"Origin": "https://evil.test"}, 403, "origin_not_allowed"),
-        ("/v1/realtime", {}, 501, "not_supported"),
+        ("/v1/realtime?call_id=c", {}, 501, "not_supported"),
     ],
 )
 async def test_a_refused_upgrade_is_an_http_answer_with_the_error_body(

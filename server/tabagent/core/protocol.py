@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from .events import Event
     from .requests import Principal, Request
@@ -50,6 +50,10 @@ class Protocol(ABC):
 
     def __init__(self, principal: Principal) -> None:
         self.principal = principal
+
+    def open(self, opening: Mapping[str, Any]) -> None:
+        """Begin, before the first message; `opening` is what the peer asked for on connecting."""
+        return
 
     @abstractmethod
     def receive_message(self, message: str | bytes) -> None:

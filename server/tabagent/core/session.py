@@ -80,6 +80,8 @@ class Session:
         """Run until the peer leaves, the engine closes or the caller cancels; close then."""
         try:
             async with anyio.create_task_group() as self._requests:
+                self._protocol.open(self._transport.opening)
+                self._answered.notify()
                 self._requests.start_soon(self._send_answers)
                 self._requests.start_soon(self._relay_model_changes)
                 await self._read()

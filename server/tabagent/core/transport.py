@@ -11,7 +11,7 @@ from msgspec import Struct
 from .access import AccessPolicy
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     from .requests import Principal
 
@@ -26,6 +26,9 @@ class Transport(ABC):
 
     max_message_size: int | None = None
     """Most bytes of one outgoing message; None when the transport has no bound."""
+
+    opening: Mapping[str, Any] = {}
+    """What the peer asked for when it connected, in the words of its protocol."""
 
     @abstractmethod
     async def receive(self) -> str | bytes:

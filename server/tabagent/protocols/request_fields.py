@@ -96,6 +96,7 @@ _MEDIA_PARTS = frozenset(
         "input_file",
         "input_image",
         "input_video",
+        "output_audio",
         "video_url",
     }
 )

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 __all__ = [
     "ErrorBody",
     "ErrorObject",
+    "convert",
     "decode",
     "encode",
     "error_object",
@@ -60,6 +61,14 @@ def decode(message: str | bytes, kind: type[T]) -> T:
     except (ValueError, RecursionError) as error:
         raise ProtocolError("invalid_message", f"this is not valid JSON: {error}") from None
     return value
+
+
+def convert(value: object, kind: type[T]) -> T:
+    """Return decoded JSON as a `kind`; errors are those of `decode`."""
+    try:
+        return msgspec.convert(value, kind)
+    except msgspec.ValidationError as error:
+        raise _misfit(str(error)) from None
 
 
 def _misfit(description: str) -> TabagentError:

@@ -23,9 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["WebSocketListener"]
 
-PROTOCOLS: Final = ("responses", "extension")
-
-UNSUPPORTED: Final = ("/v1/realtime",)
+PROTOCOLS: Final = ("responses", "extension", "realtime")
 
 
 class WebSocketListener(Listener):
@@ -39,39 +37,37 @@ class WebSocketListener(Listener):
     def routes(self) -> Sequence[Any]:
         """Return the routes that take an upgrade."""
         return [
-            *(
-                WebSocketRoute(f"/v1/{protocol}", partial(self._serve, protocol))
-                for protocol in PROTOCOLS
-            ),
-            *(WebSocketRoute(path, self._not_supported) for path in UNSUPPORTED),
+            WebSocketRoute(f"/v1/{protocol}", partial(self._serve, protocol))
+            for protocol in PROTOCOLS
         ]
 
     async def _serve(self, protocol: str, websocket: WebSocket) -> None:
         try:
             principal = self._judge(websocket)
+            opening = _opening(websocket)
         except TabagentError as error:
             await _refuse(websocket, error)
             return
         offered = websocket.scope["subprotocols"]
         await websocket.accept(SUBPROTOCOL if SUBPROTOCOL in offered else None)
-        transport = WebSocketTransport(websocket)
+        transport = WebSocketTransport(websocket, opening)
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(transport.keep_alive, self.context.ping_interval)
             await self.context.handle(transport, protocol, principal)
             tasks.cancel_scope.cancel()
 
-    async def _not_supported(self, websocket: WebSocket) -> None:
-        try:
-            self._judge(websocket)
-            path = websocket.url.path
-            raise RequestError("not_supported", f"{path} does not take WebSockets yet")
-        except TabagentError as error:
-            await _refuse(websocket, error)
-
     def _judge(self, websocket: WebSocket) -> Principal:
         scope = websocket.scope
         caller = Caller.from_headers("GET", scope["headers"], scheme=scope["scheme"], upgrade=True)
         return self.context.access.judge(caller)
+
+
+def _opening(websocket: WebSocket) -> dict[str, Any]:
+    """Return what the address asks for."""
+    query = websocket.query_params
+    if "call_id" in query:
+        raise RequestError("not_supported", "calls take no second connection", param="call_id")
+    return {"model": query["model"]} if "model" in query else {}
 
 
 async def _refuse(websocket: WebSocket, error: TabagentError) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from contextlib import suppress
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import anyio
 from starlette.websockets import WebSocketDisconnect
@@ -12,6 +12,8 @@ from tabagent.core.errors import TransportClosed
 from tabagent.core.transport import Transport
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from starlette.websockets import WebSocket
 
 __all__ = ["WebSocketTransport"]
@@ -33,7 +35,8 @@ class WebSocketTransport(Transport):
     `send` waits while the peer takes nothing, until the server drops the connection.
     """
 
-    def __init__(self, websocket: WebSocket) -> None:
+    def __init__(self, websocket: WebSocket, opening: Mapping[str, Any] | None = None) -> None:
+        self.opening = opening or {}
         self._websocket = websocket
         self._closed = False
         self._sent_at = time.monotonic()
