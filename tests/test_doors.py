@@ -65,7 +65,7 @@ DOORS = [
     Door("POST", "/v1/embeddings", 501, {}),
     Door("POST", "/v1/rerank", 501, {}),
     Door("POST", "/v1/realtime/calls", 501, {}),
-    Door("POST", "/v1/realtime/client_secrets", 501, {}),
+    Door("POST", "/v1/realtime/client_secrets", 200, {}),
     Door("POST", "/v1/models/load", 200, {"model": "demo"}, manage=True),
     Door("POST", "/v1/models/unload", 200, {"model": "spare"}, manage=True),
     Door("POST", "/v1/models/pull", 501, {"model": "demo"}, manage=True),

@@ -209,7 +209,6 @@ class TestWhatIsNotThere:
             "/v1/rerank",
             "/v1/models/pull",
             "/v1/realtime/calls",
-            "/v1/realtime/client_secrets",
         ],
     )
     async def test_not_supported_is_said(self, client: Client, path: str) -> None:

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import hmac
 import re
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from msgspec import Struct
 
+from .client_secrets import ClientSecrets
 from .errors import AccessError
 from .origins import is_extension
 from .requests import LOCAL, Principal
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
+    from collections.abc import Collection, Iterable, Mapping
 
+    from .client_secrets import ClientSecret
     from .origins import OriginRegistry
 
 __all__ = [
@@ -120,7 +122,8 @@ class AccessPolicy:
 
     1. `Host` is one of ours (port not compared), or nothing else is looked at: a web page whose
        name resolves to this machine shows its own name there.
-    2. A valid token decides. An unknown one counts as none.
+    2. A valid token decides, and so does a client secret, which gives the scope `infer` until it
+       expires. An unknown one counts as none.
     3. Where a token is required there is no other way in, but for `public` routes.
     4. Without an `Origin` the caller is local software, unless `Sec-Fetch-Site` shows a browser:
        `cross-site` and `same-site` are refused, `none` reaches read-only routes.
@@ -136,6 +139,7 @@ class AccessPolicy:
         registry: OriginRegistry | None = None,
         token: str | None = None,
         require_token: bool = False,
+        secrets: ClientSecrets | None = None,
     ) -> None:
         """Allow `hosts` beside the loopback names, `origins`, and those approved in `registry`.
 
@@ -148,6 +152,7 @@ class AccessPolicy:
         self._origins = frozenset(parse_origin(origin) for origin in origins)
         self._registry = registry
         self._token = token.encode() if token else None
+        self._secrets = secrets or ClientSecrets()
 
     def judge(self, caller: Caller) -> Principal:
         """Return the principal that `caller` is.
@@ -157,6 +162,8 @@ class AccessPolicy:
         self._check_host(caller.host)
         if self._holds_token(caller.token):
             return TOKEN
+        if secret := self._secret_of(caller):
+            return secret.principal
         if self.require_token and not caller.public:
             raise AccessError("token_required", "this server needs its token")
         if caller.origin is None:
@@ -166,6 +173,21 @@ class AccessPolicy:
         if self.allows_origin(caller.origin):
             return Principal(caller.origin)
         raise self._refusal(caller.origin)
+
+    def issue_secret(
+        self, issuer: Principal, seconds: float, session: Mapping[str, Any] | None = None
+    ) -> ClientSecret:
+        """Make a client secret that holds for `seconds`.
+
+        :raises TabagentError: see `ClientSecrets.issue`.
+        """
+        origin = issuer.id if self.allows_origin(issuer.id) else None
+        return self._secrets.issue(issuer, seconds, origin=origin, session=session)
+
+    def session_of(self, caller: Caller) -> Mapping[str, Any]:
+        """Return the session that the caller's client secret was made for, if it shows one."""
+        secret = self._secret_of(caller)
+        return secret.session if secret else {}
 
     def judge_native(self, extension: str | None) -> Principal:
         """Return the principal behind a native port: an extension, or local software.
@@ -203,6 +225,12 @@ class AccessPolicy:
         if token is None or self._token is None:
             return False
         return hmac.compare_digest(token.encode(), self._token)
+
+    def _secret_of(self, caller: Caller) -> ClientSecret | None:
+        secret = self._secrets.find(caller.token) if caller.token else None
+        if secret and secret.origin and not self.allows_origin(secret.origin):
+            return None
+        return secret
 
     def _judge_without_origin(self, caller: Caller) -> Principal:
         site = caller.sec_fetch_site

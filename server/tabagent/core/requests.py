@@ -46,10 +46,15 @@ def _check_range(param: str, value: float | None, low: float, high: float) -> No
 
 
 class Principal(Struct, frozen=True):
-    """Who asks: what a credential or an origin stands for, and what it may do."""
+    """Who asks: what a credential or an origin stands for, and what it may do.
+
+    Attributes:
+        expires_at: When its credential expires, in Unix seconds; None for one that does not.
+    """
 
     id: str
     scopes: frozenset[str] = frozenset({"infer"})
+    expires_at: float | None = None
 
     def require(self, scope: str) -> None:
         """Raise `AccessError` (`scope_required`) unless `scope` is held."""

@@ -20,6 +20,7 @@ from .models import ModelRoutes
 from .openapi import openapi
 from .origins import OriginRoutes
 from .page import page_routes
+from .realtime import RealtimeRoutes
 from .status import StatusRoutes
 from .unsupported import unsupported_routes
 
@@ -73,6 +74,7 @@ def build_app(
         Route("/v1/responses", generation(ResponsesExchange), methods=["POST"]),
         *ModelRoutes(engine, max_body_size).routes(),
         *(OriginRoutes(origins, max_body_size).routes() if origins else ()),
+        *RealtimeRoutes(access).routes(),
         *StatusRoutes(engine, system_info).routes(),
         Route("/openapi.json", openapi),
         *page_routes(),

@@ -31,6 +31,7 @@ from tabagent.protocols.wire import ErrorBody
 from .errors import JSON
 from .models import ModelList, ModelName
 from .origins import OriginName
+from .realtime import ClientSecretObject, ClientSecretRequest
 from .unsupported import UNSUPPORTED
 
 if TYPE_CHECKING:
@@ -66,6 +67,8 @@ TYPES: Final = (
     ModelName,
     OriginList,
     OriginName,
+    ClientSecretRequest,
+    ClientSecretObject,
     ErrorBody,
 )
 INFO: Final = {
@@ -149,6 +152,12 @@ def _other_paths(schema: Schemas) -> Json:
         "/v1/origins": _get("listOrigins", "Show who may call, and who asks to", origins),
         "/v1/origins/approve": _post("approveOrigin", "Let an origin infer", origin, origins),
         "/v1/origins/revoke": _post("revokeOrigin", "Let an origin in no longer", origin, origins),
+        "/v1/realtime/client_secrets": _post(
+            "createClientSecret",
+            "Make a short-lived key for a Realtime session",
+            schema[ClientSecretRequest],
+            {JSON: schema[ClientSecretObject]},
+        ),
         "/v1/models": _get("listModels", "Show every model", {JSON: schema[ModelList]}),
         "/v1/models/{model}": show_model,
         "/v1/models/load": _post("loadModel", "Load a model and wait for it", name, model),

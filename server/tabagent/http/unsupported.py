@@ -21,7 +21,6 @@ UNSUPPORTED = {
     "/v1/rerank": "infer",
     "/v1/models/pull": "manage",
     "/v1/realtime/calls": "infer",
-    "/v1/realtime/client_secrets": "infer",
 }
 """`POST` paths and the scope that each needs."""
 

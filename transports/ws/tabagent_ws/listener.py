@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from starlette.websockets import WebSocket
-    from tabagent.core.requests import Principal
 
 __all__ = ["WebSocketListener"]
 
@@ -42,13 +41,16 @@ class WebSocketListener(Listener):
         ]
 
     async def _serve(self, protocol: str, websocket: WebSocket) -> None:
+        scope = websocket.scope
+        caller = Caller.from_headers("GET", scope["headers"], scheme=scope["scheme"], upgrade=True)
+        access = self.context.access
         try:
-            principal = self._judge(websocket)
-            opening = _opening(websocket)
+            principal = access.judge(caller)
+            opening = {**access.session_of(caller), **_wanted(websocket)}
         except TabagentError as error:
             await _refuse(websocket, error)
             return
-        offered = websocket.scope["subprotocols"]
+        offered = scope["subprotocols"]
         await websocket.accept(SUBPROTOCOL if SUBPROTOCOL in offered else None)
         transport = WebSocketTransport(websocket, opening)
         async with anyio.create_task_group() as tasks:
@@ -56,13 +58,8 @@ class WebSocketListener(Listener):
             await self.context.handle(transport, protocol, principal)
             tasks.cancel_scope.cancel()
 
-    def _judge(self, websocket: WebSocket) -> Principal:
-        scope = websocket.scope
-        caller = Caller.from_headers("GET", scope["headers"], scheme=scope["scheme"], upgrade=True)
-        return self.context.access.judge(caller)
 
-
-def _opening(websocket: WebSocket) -> dict[str, Any]:
+def _wanted(websocket: WebSocket) -> dict[str, Any]:
     """Return what the address asks for."""
     query = websocket.query_params
     if "call_id" in query:
