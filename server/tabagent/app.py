@@ -25,6 +25,7 @@ from .registry import Registry
 from .serving import Server, server_config
 from .sockets import listen, url_of
 from .system import system_info
+from .tls import server_context
 
 if TYPE_CHECKING:
     import socket
@@ -68,6 +69,7 @@ class Application:
         self.paths = paths
         self.registry = registry or Registry()
         self.backend_config = backend_config(config)
+        self.tls = server_context(config)
         self.origins = OriginStore(paths, config.allow_origin)
         self.access = AccessPolicy(
             hosts=[*config.allow_host, *([config.host] if config.host else [])],
@@ -116,12 +118,13 @@ class Application:
                 self.asgi(engine, listeners),
                 max_message_size=self.config.max_message_size,
                 trusted_proxies=self.config.trusted_proxy,
+                tls=self.tls,
             )
             self._server = server = Server(uvicorn_config, engine.aclose)
             tasks.start_soon(self.origins.serve)
             for listener in listeners:
                 tasks.start_soon(listener.serve)
-            url = url_of(sockets[0]) if sockets else None
+            url = url_of(sockets[0], "https" if self.tls else "http") if sockets else None
             tasks.start_soon(self._load_models, engine, server, partial(ready, url))
             if self.config.idle_exit is not None:
                 tasks.start_soon(self._stop_when_idle, server, recorder, self.config.idle_exit)

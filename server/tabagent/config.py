@@ -91,6 +91,11 @@ class Paths(Struct, frozen=True):
         return self.state / "origins.json"
 
     @property
+    def tls(self) -> Path:
+        """Where `tabagent cert` puts its certificate and key."""
+        return self.state / "tls"
+
+    @property
     def token(self) -> Path:
         """The token that `--require-token` makes, readable by its user only."""
         return self.state / "token"
@@ -104,6 +109,8 @@ class Config(Struct, frozen=True, kw_only=True):
         host: Address to bind; None is 127.0.0.1, and ::1 where it exists.
         ctx_size: Tokens per request.
         gpu_layers: Layers on the GPU; 0 is CPU only.
+        tls_cert: File with the certificate to show; None is plain HTTP.
+        tls_key: File with its key, unless that is in the same file.
         trusted_proxy: Addresses whose `X-Forwarded-*` headers are believed.
         idle_exit: Seconds without connections after which the server ends.
         max_message_size: Bytes of one incoming message or body.
@@ -123,6 +130,8 @@ class Config(Struct, frozen=True, kw_only=True):
     token: str | None = None
     token_file: str | None = None
     require_token: bool = False
+    tls_cert: str | None = None
+    tls_key: str | None = None
     allow_origin: tuple[str, ...] = ()
     allow_host: tuple[str, ...] = ()
     trusted_proxy: tuple[str, ...] = ()
@@ -237,6 +246,8 @@ def _host(value: str) -> str:
 
 _CHECKS: Final[dict[str, Callable[[Any], Any]]] = {
     "host": _host,
+    "tls_cert": lambda file: str(Path(file).expanduser()),
+    "tls_key": lambda file: str(Path(file).expanduser()),
     "token": _token,
     "allow_host": lambda hosts: tuple(parse_host(host) for host in hosts),
     "allow_origin": lambda origins: tuple(parse_origin(origin) for origin in origins),

@@ -18,6 +18,7 @@ from uvicorn.server import HANDLED_SIGNALS
 
 if TYPE_CHECKING:
     import socket
+    import ssl
     from collections.abc import Awaitable, Callable, Iterator, Sequence
     from types import FrameType
 
@@ -246,7 +247,11 @@ class Server(uvicorn.Server):
 
 
 def server_config(
-    app: Callable[..., Any], *, max_message_size: int, trusted_proxies: Sequence[str]
+    app: Callable[..., Any],
+    *,
+    max_message_size: int,
+    trusted_proxies: Sequence[str],
+    tls: ssl.SSLContext | None = None,
 ) -> uvicorn.Config:
     """Return uvicorn's settings for `app`."""
     return uvicorn.Config(
@@ -261,6 +266,7 @@ def server_config(
         server_header=False,
         proxy_headers=bool(trusted_proxies),
         forwarded_allow_ips=list(trusted_proxies),
+        ssl_context_factory=None if tls is None else lambda config, default: tls,
         timeout_graceful_shutdown=SHUTDOWN_TIMEOUT,
     )
 

@@ -40,12 +40,12 @@ def listen(host: str | None, port: int) -> list[socket.socket]:
     return [_bind(family, address, port)]
 
 
-def url_of(sock: socket.socket) -> str:
+def url_of(sock: socket.socket, scheme: str = "http") -> str:
     """Return the address under which a listening socket is reached from this machine."""
     host, port = sock.getsockname()[:2]
     if sock.family == socket.AF_INET6:
         host = "[::1]" if host == "::" else f"[{host}]"
-    return f"http://{'127.0.0.1' if host == '0.0.0.0' else host}:{port}"
+    return f"{scheme}://{'127.0.0.1' if host == '0.0.0.0' else host}:{port}"
 
 
 class _PortTaken(Exception):

@@ -5,32 +5,28 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import pytest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from tests.gguf_fixtures import ChainModel
 
 READY = "TabAgent is ready at "
 
 
-@pytest.fixture(scope="session")
-def server(
-    chain_model: ChainModel,
-    long_chain_model: ChainModel,
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[str]:
-    """The address of a server with the models `chain` and `long`."""
-    command = [
-        *(sys.executable, "-m", "tabagent", "serve", "--port", "0", "--log-level", "warning"),
-        *("--model", f"chain={chain_model.path}", "--model", f"long={long_chain_model.path}"),
-    ]
-    home = tmp_path_factory.mktemp("home")
+@contextmanager
+def serving(home: Path, *flags: str, **models: Path) -> Iterator[str]:
+    """Run a server with these models; yields its address."""
+    command = [sys.executable, "-m", "tabagent", "serve", "--port", "0", "--log-level", "warning"]
+    for name, path in models.items():
+        command += ["--model", f"{name}={path}"]
     with subprocess.Popen(
-        command,
+        [*command, *flags],
         stderr=subprocess.PIPE,
         text=True,
         env=os.environ | {"TABAGENT_HOME": str(home), "TABAGENT_THREADS": "1"},
@@ -40,6 +36,18 @@ def server(
         finally:
             process.terminate()
             assert process.wait(30) == 0
+
+
+@pytest.fixture(scope="session")
+def server(
+    chain_model: ChainModel,
+    long_chain_model: ChainModel,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[str]:
+    """The address of a server with the models `chain` and `long`."""
+    home = tmp_path_factory.mktemp("home")
+    with serving(home, chain=chain_model.path, long=long_chain_model.path) as address:
+        yield address
 
 
 def _address(process: subprocess.Popen[str]) -> str:

@@ -36,6 +36,7 @@ COMMANDS: Final = {
     "models": "models",
     "runtime": "runtime",
     "origins": "origins",
+    "cert": "cert",
     "status": "status",
     "bench": "absent",
     "cache": "absent",

@@ -11,8 +11,10 @@ import msgspec
 
 from tabagent.core.errors import HTTP_STATUS, BackendError, TabagentError, error_from_code
 from tabagent.credentials import client_token
+from tabagent.tls import client_context
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Generator, Iterator, Mapping, Sequence
 
     from tabagent.config import Config, Paths
@@ -33,8 +35,12 @@ def find_server(config: Config, paths: Paths, url: str | None = None) -> ServerC
     :raises BackendError: `upstream_failed` when `url` does not lead to a TabAgent.
     """
     host = config.host or "127.0.0.1"
-    default = f"http://[{host}]:{config.port}" if ":" in host else f"http://{host}:{config.port}"
-    client = ServerClient(url or default, client_token(config, paths))
+    scheme = "http" if config.tls_cert is None else "https"
+    address = f"[{host}]" if ":" in host else host
+    default = f"{scheme}://{address}:{config.port}"
+    ours = config.tls_cert if url is None else None
+    tls = None if ours is None else client_context(ours)
+    client = ServerClient(url or default, client_token(config, paths), tls)
     try:
         if client.health() in STATUSES:
             return client
@@ -48,10 +54,12 @@ def find_server(config: Config, paths: Paths, url: str | None = None) -> ServerC
 class ServerClient:
     """A server's routes; each call has a connection of its own."""
 
-    def __init__(self, url: str, token: str | None) -> None:
+    def __init__(self, url: str, token: str | None, tls: ssl.SSLContext | None = None) -> None:
+        """Talk to `url`; over https with `tls` instead of the system's trust, if given."""
         self.url = url.rstrip("/")
         parts = urlsplit(self.url)
-        self._host, self._port = parts.hostname or "127.0.0.1", parts.port or 80
+        self._host, self._port = parts.hostname or "127.0.0.1", parts.port
+        self._https, self._tls = parts.scheme == "https", tls
         self._headers = {"Content-Type": "application/json"}
         if token is not None:
             self._headers["Authorization"] = f"Bearer {token}"
@@ -105,7 +113,7 @@ class ServerClient:
     def _response(
         self, method: str, path: str, body: Any, *, patience: float | None = None
     ) -> Iterator[http.client.HTTPResponse]:
-        connection = http.client.HTTPConnection(self._host, self._port, timeout=CONNECT_TIMEOUT)
+        connection = self._connection()
         try:
             connection.connect()
             connection.sock.settimeout(patience)
@@ -114,6 +122,14 @@ class ServerClient:
             yield connection.getresponse()
         finally:
             connection.close()
+
+    def _connection(self) -> http.client.HTTPConnection:
+        host, port = self._host, self._port
+        if self._https:
+            return http.client.HTTPSConnection(
+                host, port, timeout=CONNECT_TIMEOUT, context=self._tls
+            )
+        return http.client.HTTPConnection(host, port, timeout=CONNECT_TIMEOUT)
 
 
 def _raise_for_status(response: http.client.HTTPResponse) -> None:

@@ -58,6 +58,8 @@ serve = click.Command(
         _option("--token", "TOKEN", "What callers may show as Bearer token."),
         _option("--token-file", "FILE", "Read the token from a file."),
         _switch("--require-token", "Refuse who shows no token; one is made where none is given."),
+        _option("--tls-cert", "FILE", "Serve https and wss with this certificate."),
+        _option("--tls-key", "FILE", "Its key, unless that is in the same file."),
         _repeatable("--allow-origin", "ORIGIN", "A page or extension that may infer."),
         _repeatable("--allow-host", "NAME", "One more name of this server."),
         _repeatable("--trusted-proxy", "ADDRESS", "A proxy whose X-Forwarded-* is believed."),
