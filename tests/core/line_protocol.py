@@ -19,13 +19,15 @@ from tabagent.core.requests import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
 _serial = itertools.count()
 
 
 class LineProtocol(Protocol):
     """In: `{"do", "id", "model"?}`; out: `{"id", what happened}`, model changes without an id.
+
+    A peer that asks for something when it connects is told so at once.
 
     A request with `after` is handed out when the request of that id has finished. Ids
     are the peer's; the requests' own ids start with a number per connection.
@@ -39,6 +41,10 @@ class LineProtocol(Protocol):
         self._requests: list[Request] = []
         self._messages: list[str] = []
         self._waiting: dict[str, Request] = {}
+
+    def open(self, opening: Mapping[str, Any]) -> None:
+        if opening:
+            self._say(opening=opening)
 
     def receive_message(self, message: str | bytes) -> None:
         try:

@@ -74,8 +74,9 @@ class House:
         self.recorder = recorder
         self._tasks = tasks
 
-    def connect(self, principal: Principal = LOCAL, capacity: int = 16) -> Peer:
+    def connect(self, principal: Principal = LOCAL, capacity: int = 16, **opening: Any) -> Peer:
         near, far = loopback_pair(capacity)
+        near.opening = opening
         protocol = LineProtocol(principal)
         self._tasks.start_soon(Session(near, protocol, self.engine, self.recorder).run)
         return Peer(far, protocol)
@@ -101,6 +102,12 @@ async def open_house(**limits: Any) -> AsyncIterator[House]:
         await engine.load("model")
         yield House(backend, engine, recorder, tasks)
         tasks.cancel_scope.cancel()
+
+
+async def test_a_protocol_may_speak_first_and_hears_what_its_peer_came_for() -> None:
+    async with open_house() as house:
+        peer = house.connect(model="m")
+        assert await peer.receive() == {"opening": {"model": "m"}}
 
 
 class TestAnswers:

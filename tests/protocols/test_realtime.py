@@ -327,6 +327,8 @@ class TestItems:
             client.add("x")
         [event] = client.add("one more")
         assert event["error"]["code"] == "overloaded"
+        assert client.error(CREATE)["code"] == "overloaded"
+        client.create(**OUT_OF_BAND)
         client.say({"type": "conversation.item.delete", "item_id": "first"})
         assert len(client.add("one more")) == 2
 

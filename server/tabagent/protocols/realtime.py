@@ -230,6 +230,8 @@ class RealtimeProtocol(Protocol):
             if fields.in_band and any(turn.in_band for turn in self._turns.values()):
                 text = "another response is writing to the conversation; cancel it or wait"
                 raise invalid("conversation", text)
+            if fields.in_band:
+                self._conversation.require_room()
             if len(self._turns) >= MAX_OPEN_RESPONSES:
                 raise RequestError("overloaded", f"{MAX_OPEN_RESPONSES} responses are open already")
             request = self._request(fields)

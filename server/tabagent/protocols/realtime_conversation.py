@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 __all__ = ["MAX_CHARS", "MAX_ITEMS", "Conversation", "GivenItem", "item_of", "message_of"]
 
 MAX_ITEMS = 2048
-"""Items that a client may put into one conversation."""
+"""Items of one conversation."""
 
 MAX_CHARS = 4 * 1024 * 1024
-"""Characters that the items of one conversation may have."""
+"""Characters of one conversation; the last answer may go beyond them."""
 
 MAX_ID_CHARS = 128
 
@@ -71,8 +71,7 @@ class Conversation:
         """
         if any(each.id == item.id for each in self._items):
             raise invalid("item.id", f"{item.id!r} is in the conversation already")
-        if len(self._items) >= MAX_ITEMS or self._chars + _chars(item) > MAX_CHARS:
-            raise RequestError("overloaded", "the conversation is full; delete some of its items")
+        self.require_room(_chars(item))
         index = len(self._items)
         if previous_id == "root":
             index = 0
@@ -81,6 +80,11 @@ class Conversation:
         self._items.insert(index, item)
         self._chars += _chars(item)
         return self._items[index - 1].id if index else None
+
+    def require_room(self, chars: int = 0) -> None:
+        """Raise `RequestError` (`overloaded`) unless there is room for an item of that length."""
+        if len(self._items) >= MAX_ITEMS or self._chars + chars > MAX_CHARS:
+            raise RequestError("overloaded", "the conversation is full; delete some of its items")
 
     def append_answer(self, item: ConversationItem) -> str | None:
         """Put an answer that begins at the end; return what precedes it."""
