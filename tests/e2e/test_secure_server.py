@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import subprocess
@@ -14,6 +15,8 @@ import openai
 import pytest
 from openai import OpenAI
 from websockets.exceptions import InvalidStatus
+from websockets.sync.client import connect
+from websockets.typing import Origin, Subprotocol
 
 from tests.e2e.conftest import serving
 from tests.gguf_fixtures import KNOWN_ANSWER
@@ -103,6 +106,17 @@ class TestTheSdk:
             created: Any = connection.recv()
             assert created.session.model == "chain"
             assert answer(connection) == KNOWN_ANSWER
+
+    def test_browser_code_shows_its_client_secret_as_a_sub_protocol(self, secure: str) -> None:
+        with sdk(secure, TOKEN) as client:
+            secret = client.realtime.client_secrets.create()
+        address = f"{secure.replace('https', 'wss', 1)}/v1/realtime?model=chain"
+        offered = [Subprotocol("realtime"), Subprotocol(f"openai-insecure-api-key.{secret.value}")]
+        origin = Origin("https://app.test")
+        with connect(address, subprotocols=offered, origin=origin) as connection:
+            assert connection.subprotocol == "realtime"
+            created = json.loads(connection.recv(20))
+        assert (created["type"], created["session"]["model"]) == ("session.created", "chain")
 
     def test_a_client_secret_makes_no_other(self, secure: str) -> None:
         with sdk(secure, TOKEN) as client:
