@@ -20,11 +20,9 @@ READY = "TabAgent is ready at "
 
 
 @contextmanager
-def serving(home: Path, *flags: str, **models: Path) -> Iterator[str]:
-    """Run a server with these models; yields its address."""
+def serving(home: Path, *flags: str) -> Iterator[str]:
+    """Run a server of its own, in `home`; gives its address."""
     command = [sys.executable, "-m", "tabagent", "serve", "--port", "0", "--log-level", "warning"]
-    for name, path in models.items():
-        command += ["--model", f"{name}={path}"]
     with subprocess.Popen(
         [*command, *flags],
         stderr=subprocess.PIPE,
@@ -45,8 +43,8 @@ def server(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[str]:
     """The address of a server with the models `chain` and `long`."""
-    home = tmp_path_factory.mktemp("home")
-    with serving(home, chain=chain_model.path, long=long_chain_model.path) as address:
+    models = [f"--model=chain={chain_model.path}", f"--model=long={long_chain_model.path}"]
+    with serving(tmp_path_factory.mktemp("home"), *models) as address:
         yield address
 
 

@@ -53,8 +53,8 @@ def secure(home: Path, chain_model: ChainModel) -> Iterator[str]:
     """The address of the server."""
     tls = home / "tls"
     flags = ["--tls-cert", str(tls / "cert.pem"), "--tls-key", str(tls / "key.pem")]
-    flags += ["--token", TOKEN, "--require-token"]
-    with serving(home, *flags, chain=chain_model.path) as address:
+    flags += ["--token", TOKEN, "--require-token", "--model", f"chain={chain_model.path}"]
+    with serving(home, *flags) as address:
         assert address.startswith("https://")
         yield address
 
