@@ -15,6 +15,7 @@ from tabagent_ws import WebSocketListener
 
 if TYPE_CHECKING:
     import asyncio
+    import ssl
     from collections.abc import AsyncIterator, Callable
 
     from tabagent.core.transport import ConnectionHandler
@@ -30,9 +31,10 @@ async def http_server(
     ping_interval: float = 3600.0,
     http: type[asyncio.Protocol] | None = None,
     ws: type[asyncio.Protocol] | None = None,
+    tls: ssl.SSLContext | None = None,
 ) -> AsyncIterator[int]:
     """Serve an ASGI application at 127.0.0.1; yields the port."""
-    config = server_config(app, max_message_size=max_message_size, trusted_proxies=())
+    config = server_config(app, max_message_size=max_message_size, trusted_proxies=(), tls=tls)
     config.http = http or config.http
     config.ws = ws or config.ws
     config.ws_ping_interval = config.ws_ping_timeout = ping_interval
