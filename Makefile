@@ -69,7 +69,7 @@ runtime: .make/engine
 
 lock: $(UV)  ## Resolve requirements.txt anew, with hashes and without hosts or paths
 	$(UV) pip compile -q --universal --python-version 3.11 --generate-hashes --no-header \
-	  --no-annotate --group dev --extra tls --no-emit-package tabagent-engine pyproject.toml \
+	  --no-annotate --group dev --extra tls --extra webrtc --no-emit-package tabagent-engine pyproject.toml \
 	  -o requirements.txt
 
 clean:  ## Remove what the other commands made

@@ -14,6 +14,7 @@ from .core.access import AccessPolicy
 from .core.backend import BackendConfig, ModelSpec
 from .core.engine import Engine, EngineLimits
 from .core.errors import BackendError, RequestError, TabagentError
+from .core.ice import IceConfig, parse_ice_server
 from .core.recorder import Recorder, RecorderLimits
 from .core.session import Session
 from .core.transport import ListenerContext
@@ -70,6 +71,7 @@ class Application:
         self.registry = registry or Registry()
         self.backend_config = backend_config(config)
         self.tls = server_context(config)
+        self.ice = ice_config(config)
         self.origins = OriginStore(paths, config.allow_origin)
         self.access = AccessPolicy(
             hosts=[*config.allow_host, *([config.host] if config.host else [])],
@@ -165,7 +167,12 @@ class Application:
                 await Session(transport, spoken, engine, recorder, self._system_info).run()
 
         context = ListenerContext(
-            self.access, handle, self.config.max_message_size, run=self.paths.run
+            self.access,
+            handle,
+            self.config.max_message_size,
+            run=self.paths.run,
+            ice=self.ice,
+            max_peers=self.config.max_peers,
         )
         return [cls(context) for cls in self.registry.listeners().values()]
 
@@ -178,6 +185,9 @@ class Application:
             listener_routes=[route for listener in listeners for route in listener.routes()],
             system_info=self._system_info,
             max_body_size=self.config.max_message_size,
+            absent_transports={
+                each.name: each.reason for each in self.registry.broken("tabagent.transports")
+            },
         )
 
     async def _load_models(self, engine: Engine, server: Server, ready: Callable[[], None]) -> None:
@@ -232,6 +242,18 @@ def backend_config(config: Config) -> BackendConfig:
         gpu_layers=config.gpu_layers,
         mmap=not config.no_mmap,
     )
+
+
+def ice_config(config: Config) -> IceConfig:
+    """Return what of the settings concerns peers on other networks.
+
+    :raises RequestError: `invalid_parameter` for servers that cannot work.
+    """
+    servers = tuple(parse_ice_server(server) for server in config.ice_server)
+    try:
+        return IceConfig(servers, config.ice_transport_policy, config.turn_secret)
+    except ValueError as error:
+        raise RequestError("invalid_parameter", str(error), param="ice_server") from None
 
 
 def model_spec(model: NamedModel, registry: Registry) -> ModelSpec:

@@ -23,6 +23,7 @@ from msgspec import Meta, Struct, ValidationError
 
 from .core.access import LOOPBACK_HOSTS, parse_host, parse_origin
 from .core.errors import RequestError
+from .core.ice import parse_ice_server
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -114,6 +115,10 @@ class Config(Struct, frozen=True, kw_only=True):
         trusted_proxy: Addresses whose `X-Forwarded-*` headers are believed.
         idle_exit: Seconds without connections after which the server ends.
         max_message_size: Bytes of one incoming message or body.
+        ice_server: STUN and TURN servers for WebRTC, as `parse_ice_server` reads them.
+        ice_transport_policy: `relay` lets WebRTC peers reach each other through TURN only.
+        turn_secret: Shared with the TURN servers, for short-lived credentials.
+        max_peers: WebRTC peers at the same time.
         resume_ttl: Seconds that a resumable response runs on without a connection, and is kept.
     """
 
@@ -138,6 +143,10 @@ class Config(Struct, frozen=True, kw_only=True):
     idle_exit: Annotated[float, Meta(gt=0)] | None = None
     resume_ttl: Annotated[float, Meta(gt=0)] = 60.0
     max_message_size: Annotated[int, Meta(ge=64 * 1024, le=64 * 1024 * 1024)] = 1024 * 1024
+    ice_server: tuple[str, ...] = ()
+    ice_transport_policy: Literal["all", "relay"] = "all"
+    turn_secret: str | None = None
+    max_peers: Annotated[int, Meta(ge=1, le=10_000)] = 128
     cache_disk: str | None = None
     no_mmap: bool = False
     log_format: Literal["text", "json"] = "text"
@@ -244,11 +253,18 @@ def _host(value: str) -> str:
     return host
 
 
+def _ice_servers(values: tuple[str, ...]) -> tuple[str, ...]:
+    for value in values:
+        parse_ice_server(value)
+    return values
+
+
 _CHECKS: Final[dict[str, Callable[[Any], Any]]] = {
     "host": _host,
     "tls_cert": lambda file: str(Path(file).expanduser()),
     "tls_key": lambda file: str(Path(file).expanduser()),
     "token": _token,
     "allow_host": lambda hosts: tuple(parse_host(host) for host in hosts),
+    "ice_server": _ice_servers,
     "allow_origin": lambda origins: tuple(parse_origin(origin) for origin in origins),
 }

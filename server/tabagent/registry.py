@@ -23,10 +23,15 @@ T = TypeVar("T")
 
 
 class Broken(Struct, frozen=True):
-    """A plugin that is installed and cannot be used."""
+    """A plugin that is installed and cannot be used.
+
+    Attributes:
+        optional: Whether all that is missing is an extra that nobody asked for.
+    """
 
     name: str
     reason: str
+    optional: bool = False
 
 
 class Registry:
@@ -62,7 +67,8 @@ class Registry:
             for point in points:
                 plugin = _import(point, kind)
                 if isinstance(plugin, Broken):
-                    log.warning("%s %r is left out: %s", group, point.name, plugin.reason)
+                    level = logging.INFO if plugin.optional else logging.WARNING
+                    log.log(level, "%s %r is left out: %s", group, point.name, plugin.reason)
                     self._broken[group].append(plugin)
                 else:
                     self._usable[group][point.name] = plugin
@@ -73,7 +79,7 @@ def _import(point: EntryPoint, kind: type[T]) -> type[T] | Broken:
     try:
         found = point.load()
     except ModuleNotFoundError as error:
-        return Broken(point.name, _missing(point, error))
+        return Broken(point.name, _missing(point, error), optional=bool(point.extras))
     except Exception as error:  # whatever a plugin's import raises must not stop the server
         log.debug("%s failed to import", point.value, exc_info=True)
         reason = f"{point.value} cannot be imported: {type(error).__name__}: {error}"

@@ -8,6 +8,7 @@ import pytest
 from tabagent.testing import TransportConformance, TransportPair, loopback_pair
 
 from tests.transports.native.ports import native_pair
+from tests.transports.webrtc.peers import webrtc_pair
 from tests.transports.websocket_pair import websocket_pair
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class TestTransports(TransportConformance):
-    @pytest.fixture(params=["loopback", "native", "ws"])
+    @pytest.fixture(params=["loopback", "native", "webrtc", "ws"])
     async def pair(
         self, request: pytest.FixtureRequest, tmp_path: Path
     ) -> AsyncIterator[TransportPair]:
@@ -25,6 +26,9 @@ class TestTransports(TransportConformance):
             yield TransportPair(local, peer, peer.send_bytes)
         elif request.param == "native":
             async with native_pair(tmp_path / "home") as pair:
+                yield pair
+        elif request.param == "webrtc":
+            async with webrtc_pair() as pair:
                 yield pair
         else:
             async with websocket_pair() as pair:

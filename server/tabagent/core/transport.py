@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 from msgspec import Struct
 
 from .access import AccessPolicy
+from .ice import IceConfig
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -62,6 +63,8 @@ class ListenerContext(Struct, frozen=True):
         max_message_size: Most bytes of one incoming message.
         ping_interval: Seconds between pings on an idle connection.
         run: Folder for sockets of this user's programs; None where none shall be made.
+        ice: How peers on other networks are found.
+        max_peers: Most peers that a transport without connections of the server's own may hold.
     """
 
     access: AccessPolicy
@@ -69,6 +72,8 @@ class ListenerContext(Struct, frozen=True):
     max_message_size: int = 1024 * 1024
     ping_interval: float = 20.0
     run: Path | None = None
+    ice: IceConfig = IceConfig()
+    max_peers: int = 128
 
 
 class RunningServer(Struct, frozen=True):

@@ -83,7 +83,7 @@ class AccessMiddleware:
                 headers.add_vary_header("Origin")
                 if approved:
                     headers["Access-Control-Allow-Origin"] = str(origin)
-                    headers["Access-Control-Expose-Headers"] = "Retry-After"
+                    headers["Access-Control-Expose-Headers"] = "Link, Location, Retry-After"
             await send(message)
 
         return send_with_headers

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from starlette.applications import Starlette
@@ -50,6 +51,7 @@ def build_app(
     system_info: Callable[[], Mapping[str, Any]],
     origins: OriginRegistry | None = None,
     listener_routes: Sequence[BaseRoute] = (),
+    absent_transports: Mapping[str, str] = MappingProxyType({}),
     max_body_size: int = MAX_BODY_SIZE,
     keep_alive_interval: float = KEEP_ALIVE_INTERVAL,
     lifespan: Lifespan[Starlette] | None = None,
@@ -60,6 +62,7 @@ def build_app(
     :param system_info: Gives the answer of `GET /v1/system`; it may block.
     :param origins: Who is approved; without it there are no routes that show and change it.
     :param listener_routes: Routes of the listeners, which come before our own.
+    :param absent_transports: Why a transport is not there, by its name.
     """
     generation = partial(
         GenerationRoute,
@@ -78,7 +81,7 @@ def build_app(
         *StatusRoutes(engine, system_info).routes(),
         Route("/openapi.json", openapi),
         *page_routes(),
-        *unsupported_routes(),
+        *unsupported_routes(absent_transports),
     ]
     return Starlette(
         routes=routes,

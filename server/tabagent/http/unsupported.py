@@ -11,6 +11,8 @@ from tabagent.core.errors import RequestError
 from .access import principal_of
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from starlette.requests import Request
     from starlette.responses import Response
 
@@ -25,12 +27,18 @@ UNSUPPORTED = {
 """`POST` paths and the scope that each needs."""
 
 
-async def _refuse(request: Request) -> Response:
-    path = request.url.path
-    principal_of(request).require(UNSUPPORTED[path])
-    raise RequestError("not_supported", f"{path} is not supported")
+TRANSPORTS = {"/v1/realtime/calls": "webrtc"}
+"""Of these, the paths that are a transport's; where it is there its own routes come first."""
 
 
-def unsupported_routes() -> list[Route]:
-    """Return the routes."""
-    return [Route(path, _refuse, methods=["POST"]) for path in UNSUPPORTED]
+def unsupported_routes(absent_transports: Mapping[str, str]) -> list[Route]:
+    """Return the routes; `absent_transports` says by name why a transport is not there."""
+
+    async def refuse(request: Request) -> Response:
+        path = request.url.path
+        principal_of(request).require(UNSUPPORTED[path])
+        reason = absent_transports.get(TRANSPORTS.get(path, ""))
+        text = f"{path} is not supported"
+        raise RequestError("not_supported", f"{text}: {reason}" if reason else text)
+
+    return [Route(path, refuse, methods=["POST"]) for path in UNSUPPORTED]
