@@ -30,14 +30,32 @@ UPGRADE = {
 }
 
 
+# Of a peer that never comes; nobody has to be there for an answer.
+OFFER = """v=0
+o=- 0 0 IN IP4 127.0.0.1
+s=-
+t=0 0
+a=group:BUNDLE 0
+m=application 9 UDP/DTLS/SCTP webrtc-datachannel
+c=IN IP4 0.0.0.0
+a=ice-ufrag:abcd
+a=ice-pwd:abcdefghijklmnopqrstuvwx
+a=fingerprint:sha-256 FINGERPRINT
+a=setup:actpass
+a=mid:0
+a=sctp-port:5000
+""".replace("FINGERPRINT", ":".join(["AA"] * 32))
+
+
 class Door(Struct, frozen=True):
     """A route: how it is called, the status behind it, and what it needs."""
 
     method: str
     path: str
     status: int
-    body: dict[str, Any] | None = None
+    body: dict[str, Any] | str | None = None
     upgrade: bool = False
+    infer: bool = False
     manage: bool = False
     public: bool = False
 
@@ -64,7 +82,10 @@ DOORS = [
     Door("POST", "/v1/responses", 200, {"input": "hello"}),
     Door("POST", "/v1/embeddings", 501, {}),
     Door("POST", "/v1/rerank", 501, {}),
-    Door("POST", "/v1/realtime/calls", 501, {}),
+    Door("GET", "/v1/realtime/calls", 200, infer=True),
+    Door("POST", "/v1/realtime/calls", 201, OFFER),
+    Door("DELETE", "/v1/realtime/calls/rtc_1", 404),
+    Door("POST", "/v1/realtime/calls/rtc_1/hangup", 404),
     Door("POST", "/v1/realtime/client_secrets", 200, {}),
     Door("POST", "/v1/models/load", 200, {"model": "demo"}, manage=True),
     Door("POST", "/v1/models/unload", 200, {"model": "spare"}, manage=True),
@@ -77,6 +98,7 @@ DOORS = [
     Door("GET", "/v1/realtime", 101, upgrade=True),
     Door("GET", "/v1/realtime?model=demo", 101, upgrade=True),
     Door("GET", "/v1/realtime?call_id=c", 501, upgrade=True),
+    Door("GET", "/v1/realtime/calls", 101, upgrade=True),
 ]
 
 HOST_REFUSED, NO_TOKEN, ORIGIN_REFUSED = (
@@ -181,6 +203,7 @@ def ports(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, int]]:
         "token": TOKEN,
         "allow_origin": (EXTENSION,),
         "allow_host": ("box.lan",),
+        "max_peers": 1000,
     }
     strict = Config(**settings, require_token=True)
     with (
@@ -200,10 +223,13 @@ def call(port: int, door: Door, headers: dict[str, str]) -> Answer:
     """Call a route with exactly these headers."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
     connection.putrequest(door.method, door.path, skip_host=True, skip_accept_encoding=True)
-    content = b"" if door.body is None else json.dumps(door.body).encode()
+    is_sdp = isinstance(door.body, str)
+    text = door.body if isinstance(door.body, str) else json.dumps(door.body)
+    content = b"" if door.body is None else text.encode()
     shown = {"Host": f"127.0.0.1:{port}"} | (UPGRADE if door.upgrade else {}) | headers
     if door.body is not None:
-        shown |= {"Content-Type": "application/json", "Content-Length": str(len(content))}
+        media_type = "application/sdp" if is_sdp else "application/json"
+        shown |= {"Content-Type": media_type, "Content-Length": str(len(content))}
     for name, value in shown.items():
         connection.putheader(name, value)
     connection.endheaders(content)
@@ -224,6 +250,8 @@ def expected(door: Door, caller: Caller, kind: str) -> tuple[int, str] | int:
         refusal = caller.open
     if refusal is None and caller.reads_only and (door.method != "GET" or door.upgrade):
         refusal = ORIGIN_REFUSED
+    if refusal is None and caller.reads_only and door.infer:
+        refusal = (403, "scope_required")
     if refusal is None and (caller.infer_only or caller.reads_only) and door.manage:
         refusal = (403, "scope_required")
     return refusal or door.status

@@ -31,7 +31,7 @@ from tests.servers import http_server
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
-    from aiortc import RTCDataChannel
+    from aiortc import RTCDataChannel, RTCSctpTransport
     from tabagent.core.requests import Principal
     from tabagent.core.transport import ConnectionHandler
 
@@ -190,13 +190,19 @@ class Caller:
         await self.take(answer.body.decode())
         return answer
 
-    async def vanish(self) -> None:
-        """Stop answering, as a machine that lost its network: not even a farewell."""
+    @property
+    def sctp(self) -> RTCSctpTransport:
         assert self.pc.sctp is not None
-        ice = self.pc.sctp.transport.transport
-        ice._connection._transport_policy = None  # type: ignore[assignment]
-        for protocol in ice._connection._protocols:
-            protocol.transport.abort()
+        return self.pc.sctp
+
+    def vanish(self) -> None:
+        """Stop talking and listening, as a machine that lost its power: no farewell."""
+
+        async def nothing(data: bytes) -> None:
+            del data
+
+        self.sctp.transport._send_data = nothing  # type: ignore[method-assign]
+        self.sctp._handle_data = nothing  # type: ignore[method-assign]
 
 
 @asynccontextmanager
@@ -250,6 +256,17 @@ async def webrtc_pair() -> AsyncIterator[TransportPair]:
         await connected.wait()
         yield TransportPair(accepted[0], channel, channel.send_bytes)
         done.set()
+
+
+async def echo(transport: Transport, protocol: str, principal: Principal) -> None:
+    """Send every message back; tell what is no text, and who asks."""
+    while True:
+        message = await transport.receive()
+        if isinstance(message, bytes):
+            message = '"binary"'
+        elif message == '"who"':
+            message = json.dumps({"protocol": protocol, "caller": principal.id})
+        await transport.send(message)
 
 
 async def eventually(condition: Callable[[], bool]) -> None:

@@ -88,9 +88,11 @@ class WebRTCListener(Listener):
             self._answering -= 1
 
     def find(self, call_id: str, principal: Principal) -> Peer | None:
-        """Return the peer of a call of this principal."""
+        """Return the peer of a call of this principal that has not been hung up."""
         peer = self._peers.get(call_id)
-        return peer if peer is not None and peer.principal == principal else None
+        if peer is None or peer.ended or peer.principal != principal:
+            return None
+        return peer
 
     def ice_servers(self, principal: Principal) -> list[IceServer]:
         """Return the servers that a peer of this principal may use."""

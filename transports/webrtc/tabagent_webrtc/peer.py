@@ -123,6 +123,11 @@ class Peer:
         finally:
             await self.close()
 
+    @property
+    def ended(self) -> bool:
+        """Whether `run` ends soon."""
+        return self._ended.is_set()
+
     def hang_up(self) -> None:
         """End `run` soon."""
         self._ended.set()

@@ -53,7 +53,8 @@ class Signalling:
         """Answer the ICE servers, with credentials, before there is an offer."""
         principal = _principal_of(request)
         principal.require("infer")
-        return Response(encode(configuration(self._listener, principal)), media_type=JSON)
+        found = encode(configuration(self._listener, principal))
+        return Response(found, media_type=JSON, headers={"Cache-Control": "no-store"})
 
     async def offer(self, request: Request) -> Response:
         """Answer an offer with 201, the call's `Location`, and the ICE servers as `Link`s."""
