@@ -31,7 +31,7 @@ def test_a_server_is_written_as_one_text(text: str, server: IceServer) -> None:
     ["", "turn:", "http://t.test", "turn:me@t.test", "stun:me:pw@s.test", "stun:s?transport=udp"],
 )
 def test_anything_else_is_refused_without_being_repeated(text: str) -> None:
-    with pytest.raises(ValueError, match="STUN|expected") as caught:
+    with pytest.raises(ValueError, match=r"STUN|expected") as caught:
         parse_ice_server(text)
     assert "pw" not in str(caught.value)
 

@@ -198,11 +198,12 @@ class Caller:
     def vanish(self) -> None:
         """Stop talking and listening, as a machine that lost its power: no farewell."""
 
-        async def nothing(data: bytes) -> None:
-            del data
-
         self.sctp.transport._send_data = nothing  # type: ignore[method-assign]
         self.sctp._handle_data = nothing  # type: ignore[method-assign]
+
+
+async def nothing(data: bytes) -> None:
+    """Take a packet and forget it."""
 
 
 @asynccontextmanager

@@ -23,8 +23,8 @@ WINDOW: Final = 512 * 1024
 MAX_HELD: Final = WINDOW + 256 * 1024
 """Bytes held of a peer that minds no window, after which it is cut off."""
 
-MAX_FRAGMENTS: Final = 2048
-"""Packets held; they are searched for each one that arrives."""
+MAX_FRAGMENTS: Final = 512
+"""Packets held, a window of full ones; all are searched for each one that arrives."""
 
 MAX_STREAMS: Final = 32
 

@@ -42,8 +42,11 @@ LOW_WATER: Final = 16 * 1024
 STALL_TIMEOUT: Final = 15.0
 """Seconds after which a peer that takes nothing is given up."""
 
-CLOSE_TIMEOUT: Final = 1.0
-"""Seconds that a closing channel waits for its peer to take the last messages."""
+CLOSE_TIMEOUT: Final = 0.8
+"""Seconds that a closing channel waits for its peer to take the last messages.
+
+Shorter than the least retransmission time-out of SCTP, a second: a packet that aiortc sends again
+while its association is being closed ends in an error that nobody sees."""
 
 
 class ErrorEvent(Struct, tag_field="type", tag="error"):

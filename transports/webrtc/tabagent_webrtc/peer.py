@@ -12,7 +12,7 @@ from aiortc import RTCConfiguration, RTCIceServer, RTCPeerConnection, RTCSession
 from aiortc.exceptions import InvalidStateError
 from aiortc.rtcconfiguration import RTCIceTransportPolicy
 from aiortc.sdp import candidate_from_sdp
-from tabagent.core.errors import ProtocolError, RequestError, TabagentError
+from tabagent.core.errors import ProtocolError, RequestError, TabagentError, TransportClosed
 from tabagent.protocols.wire import encode, error_object, new_id
 
 from .association import Association
@@ -148,6 +148,8 @@ class Peer:
             silent = time.monotonic() - self._association.heard_at
             if reason := self._reason_to_end(silent):
                 log.info("a peer %s", reason)
+                if silent >= self._limits.dead_after:
+                    await self._association.abort()  # nobody is there to close channels with
                 break
             if silent >= self._limits.heartbeat:
                 await self._association.heartbeat()
@@ -181,6 +183,8 @@ class Peer:
             await self._context.handle(transport, protocol, self.principal)
         except TabagentError as error:
             transport.refuse(error)
+        except TransportClosed:
+            pass
         except Exception:
             log.exception("a data channel failed")
         else:
