@@ -48,6 +48,13 @@ def server(
         yield address
 
 
+@pytest.fixture(scope="session")
+def echo_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a server that repeats what it is told."""
+    with serving(tmp_path_factory.mktemp("home"), "--model=demo=echo:demo") as address:
+        yield address
+
+
 def _address(process: subprocess.Popen[str]) -> str:
     assert process.stderr is not None
     said = []

@@ -25,7 +25,7 @@ class PeerLimits(Struct, frozen=True):
     channels: int = 4
     connect_timeout: float = 10.0
     heartbeat: float = 5.0
-    dead_after: float = 14.0
+    dead_after: float = 12.0
     idle_timeout: float = 300.0
     close_timeout: float = 2.0
 
