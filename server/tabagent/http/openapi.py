@@ -32,7 +32,7 @@ from .errors import JSON
 from .models import ModelList, ModelName
 from .origins import OriginName
 from .realtime import ClientSecretObject, ClientSecretRequest
-from .unsupported import UNSUPPORTED
+from .unsupported import TRANSPORTS, UNSUPPORTED
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -43,6 +43,7 @@ Json: TypeAlias = dict[str, Any]
 Schemas: TypeAlias = dict[Any, Json]
 
 EVENTS: Final = "text/event-stream"
+SDP: Final = "application/sdp"
 RESPONSE_EVENTS: Final = (
     ResponseEvent,
     OutputItemEvent,
@@ -167,7 +168,8 @@ def _other_paths(schema: Schemas) -> Json:
         "/metrics": _get("showMetrics", "Show counters for Prometheus", {"text/plain": text}),
         "/openapi.json": _get("describe", "Show this document", object_),
         "/": _get("showPage", "Show the chat page", {"text/html": text}),
-        **{path: _unsupported(path) for path in UNSUPPORTED},
+        **{path: _unsupported(path) for path in UNSUPPORTED if path not in TRANSPORTS},
+        "/v1/realtime/calls": _call(),
     }
 
 
@@ -178,6 +180,17 @@ def _get(operation: str, summary: str, content: Json) -> Json:
 def _post(operation: str, summary: str, body: Json, content: Json) -> Json:
     described = _operation(operation, summary, content)
     described["requestBody"] = {"required": True, "content": {JSON: {"schema": body}}}
+    return {"post": described}
+
+
+def _call() -> Json:
+    sdp = {SDP: {"schema": {"type": "string"}}}
+    described = _operation("createCall", "Answer a WebRTC offer", {})
+    described["requestBody"] = {"required": True, "content": sdp}
+    described["responses"] = {
+        "201": _answer("The answer; its Location is deleted to hang up", sdp),
+        "default": described["responses"]["default"],
+    }
     return {"post": described}
 
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.responses import Response
 
-__all__ = ["UNSUPPORTED", "unsupported_routes"]
+__all__ = ["TRANSPORTS", "UNSUPPORTED", "unsupported_routes"]
 
 UNSUPPORTED = {
     "/v1/embeddings": "infer",
