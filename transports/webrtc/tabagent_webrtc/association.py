@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Final
 from aiortc.rtcsctptransport import HeartbeatChunk
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from aiortc import RTCSctpTransport
 
 __all__ = ["Association"]
@@ -36,11 +38,13 @@ class Association:
 
     Attributes:
         heard_at: When anything came from the peer, acknowledgements too (`time.monotonic`).
+        heard: Called whenever something came.
     """
 
     def __init__(self, sctp: RTCSctpTransport) -> None:
         """Watch an association that has not started yet."""
         self.heard_at = time.monotonic()
+        self.heard: set[Callable[[], object]] = set()
         self._sctp = sctp
         self._window_update: asyncio.Task[None] | None = None
         sctp._advertised_rwnd = WINDOW
@@ -51,6 +55,11 @@ class Association:
     def closed(self) -> bool:
         """Whether no channel will ever carry anything again."""
         return self._sctp.state == "closed"
+
+    @property
+    def unacknowledged(self) -> int:
+        """Bytes of all channels that are under way to the peer."""
+        return self._sctp._flight_size
 
     def hold(self, size: int) -> None:
         """Take note of a message that nobody has read yet: the peer may send as much less."""
@@ -96,6 +105,8 @@ class Association:
         if excess := self._excess():
             log.info("cut off a peer that %s", excess)
             await self.abort()
+        for notify in self.heard:
+            notify()
 
     def _excess(self) -> str | None:
         sctp = self._sctp

@@ -39,6 +39,15 @@ HIGH_WATER: Final = 64 * 1024
 LOW_WATER: Final = 16 * 1024
 """Bytes waiting to be sent, above which sending waits, and below which it goes on."""
 
+SMALL: Final = 1024
+"""Bytes of a message that may wait for those before it, and of what it may leave under way."""
+
+LONGEST_PAUSE: Final = 0.02
+"""Seconds that a small message makes the next one wait for acknowledgements at most.
+
+One packet costs the same whatever it carries. While a sender waits, its tokens gather, so a peer, a
+network or a machine that falls behind gets fewer and larger messages instead of a growing queue."""
+
 STALL_TIMEOUT: Final = 15.0
 """Seconds after which a peer that takes nothing is given up."""
 
@@ -174,6 +183,20 @@ class DataChannelTransport(Transport):
             self.refuse(ProtocolError("message_too_big", text))
         if self._channel.bufferedAmount > HIGH_WATER:
             await self._drain()
+        elif len(message) <= SMALL and self._under_way() > SMALL:
+            await self._pause()
+
+    def _under_way(self) -> int:
+        return self._channel.bufferedAmount + self._association.unacknowledged
+
+    async def _pause(self) -> None:
+        self._association.heard.add(self._drained.notify)
+        try:
+            with anyio.move_on_after(LONGEST_PAUSE):
+                while self._under_way() > SMALL and not self._closing and not self._gone.is_set():
+                    await self._drained.wait()
+        finally:
+            self._association.heard.discard(self._drained.notify)
 
     async def _drain(self) -> None:
         with anyio.move_on_after(STALL_TIMEOUT):
