@@ -11,8 +11,9 @@ UV_VERSION := 0.13.9
 UV := .uv/bin/uv
 VENV := .venv/bin
 NPM := $(shell command -v npm)
-# The TypeScript client and what is built on it, in the order of their builds.
-NODE_PACKAGES := clients/js examples/extension
+# The TypeScript client and what is built on it, in the order of their builds. The playground is
+# committed as it is built (`npm run embed` in its folder), so that `make serve` needs no npm.
+NODE_PACKAGES := clients/js examples/extension playground
 CLIENT_SOURCES := $(wildcard $(addsuffix /package*.json,$(NODE_PACKAGES)) \
 	clients/js/*.ts clients/js/tsconfig*.json) $(shell find clients/js/src -name '*.ts')
 ENGINE_SOURCES := $(shell find engine_rs -path engine_rs/target -prune -o \
@@ -73,7 +74,7 @@ lock: $(UV)  ## Resolve requirements.txt anew, with hashes and without hosts or 
 	  -o requirements.txt
 
 clean:  ## Remove what the other commands made
-	rm -rf .make .venv .uv engine_rs/target artefacts clients/js/dist $(NODE_PACKAGES:%=%/node_modules)
+	rm -rf .make .venv .uv engine_rs/target artefacts {clients/js,playground}/dist $(NODE_PACKAGES:%=%/node_modules)
 
 define each_node_package
 $(if $(NPM),,@echo "npm not found: the TypeScript client is left out." >&2)

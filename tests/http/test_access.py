@@ -114,7 +114,7 @@ async def test_a_token_is_asked_for_where_one_is_needed(guarded: Client) -> None
     assert (await guarded.get(MODELS, {"authorization": "Bearer secret"})).status == 200
 
 
-@pytest.mark.parametrize("path", ["/", "/page.js", "/page.css", "/icon.svg"])
+@pytest.mark.parametrize("path", ["/", "/playground.js", "/playground.css", "/icon.svg"])
 async def test_the_page_in_which_the_token_is_typed_needs_none(guarded: Client, path: str) -> None:
     assert (await guarded.get(path)).status == 200
 

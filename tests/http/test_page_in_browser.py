@@ -1,4 +1,7 @@
-"""The chat page in a real browser, against a real server."""
+"""The playground in a real browser, where the test says what the model does, piece by piece.
+
+What it does with real models is tested in `playground/test`.
+"""
 
 from __future__ import annotations
 
@@ -39,8 +42,11 @@ pytestmark = [
     pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium"),
 ]
 
-STATUS = "document.getElementById('status').textContent"
-SHOWN = "[...document.querySelectorAll('.message')].map((message) => message.textContent)"
+READY = "document.querySelector('#transport:not([data-connected=none])') !== null"
+BODY = ":scope > .markdown, :scope > .failure > p:first-child"
+SHOWN = f"""[...document.querySelectorAll('.turn')].map((turn) =>
+    (turn.querySelector('{BODY}:not(:empty)') ?? turn).innerText.trim())"""
+NOTE = "([...document.querySelectorAll('.note')].at(-1)?.textContent ?? '')"
 
 
 @asynccontextmanager
@@ -59,7 +65,7 @@ async def page(engine: Engine, tmp_path: Path) -> AsyncIterator[Page]:
         served(engine, AccessPolicy()) as url,
         open_page(url, tmp_path) as page,
     ):
-        await page.until(f"{STATUS} === 'Ready'")
+        await page.until(READY)
         yield page
 
 
@@ -76,7 +82,7 @@ async def test_a_question_is_answered_piece_by_piece(page: Page, backend: Script
     assert await page.evaluate(SHOWN) == ["Who are <b>you</b>?", "I am "]
     end = Finished(id_, FinishReason.STOP, Usage(5, 2), Timings(0, 1, 100))
     backend.emit(id_, TextDelta(id_, "<i>here</i>.", (2,)), end)
-    await page.until(f"{STATUS} === 'm · 2 tokens · 20.0 tokens/s'")
+    await page.until(f"{NOTE} === 'm · 5 tokens read · 2 written · 20.0 tokens/s'")
     assert (await page.evaluate(SHOWN))[1] == "I am <i>here</i>."
 
 
@@ -87,7 +93,7 @@ async def test_the_next_question_comes_with_the_conversation(
     id_ = await submitted(backend)
     backend.emit(id_, Started(id_, "m", 5), TextDelta(id_, "two", (1,)))
     backend.emit(id_, Finished(id_, FinishReason.STOP))
-    await page.until(f"/tokens/.test({STATUS})")
+    await page.until(f"/written/.test({NOTE})")
     await ask(page, "three")
     messages = backend.running[await submitted(backend, 2)].request.messages
     assert messages is not None
@@ -101,7 +107,7 @@ async def test_escape_stops_the_answer(page: Page, backend: ScriptedBackend) -> 
     backend.emit(id_, Started(id_, "m", 5), TextDelta(id_, "half", (1,)))
     await page.until(f"{SHOWN}[1] === 'half'")
     await page.press("Escape", 27)
-    await page.until(f"{STATUS} === 'Stopped'")
+    await page.until(f"/stopped/.test({NOTE})")
     with anyio.fail_after(10):
         while backend.cancelled != [id_]:
             await anyio.lowlevel.checkpoint()
@@ -111,17 +117,17 @@ async def test_a_failure_is_shown(page: Page, backend: ScriptedBackend) -> None:
     await ask(page, "hi")
     id_ = await submitted(backend)
     backend.emit(id_, Failed(id_, BackendError("decode_failed", "out of luck")))
-    await page.until(f"{STATUS} === 'Failed'")
+    await page.until("document.querySelector('[role=alert]') !== null")
     assert await page.evaluate(SHOWN) == ["hi", "out of luck"]
 
 
 async def test_the_token_is_asked_for_where_one_is_needed(engine: Engine, tmp_path: Path) -> None:
     access = AccessPolicy(token="secret", require_token=True)
     async with served(engine, access) as url, open_page(url, tmp_path) as page:
-        await page.until("!document.getElementById('token-form').hidden")
+        await page.until("document.activeElement?.id === 'token'")
         await page.type("secret")
         await page.press("Enter", 13, "\r")
-        await page.until(f"{STATUS} === 'Ready'")
+        await page.until(READY)
 
 
 PAIRING = "[...document.querySelectorAll('.pairing')].map((element) => element.innerText)"

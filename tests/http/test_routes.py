@@ -13,6 +13,7 @@ from tabagent.core.backend import ModelSpec
 from tabagent.core.engine import Engine
 from tabagent.core.errors import BackendError
 from tabagent.http import build_app
+from tabagent.http.page import FILES
 
 from tests.http.client import Client
 from tests.http.conftest import serve, submitted
@@ -184,21 +185,35 @@ class TestPage:
     async def test_what_it_refers_to_is_there(self, client: Client) -> None:
         page = await client.get("/")
         paths = set(re.findall(r'(?:src|href)="([^"]+)"', page.text))
-        assert paths == {"/page.js", "/page.css", "/icon.svg"}
+        assert paths == {"/playground.js", "/playground.css", "/icon.svg"}
         kinds = {path: (await client.get(path)).headers["content-type"] for path in paths}
         assert kinds == {
-            "/page.js": "text/javascript; charset=utf-8",
-            "/page.css": "text/css; charset=utf-8",
+            "/playground.js": "text/javascript; charset=utf-8",
+            "/playground.css": "text/css; charset=utf-8",
             "/icon.svg": "image/svg+xml",
         }
 
-    async def test_its_script_finds_every_element_that_it_names(self, client: Client) -> None:
-        page, script = (await client.get("/")).text, (await client.get("/page.js")).text
-        named = set(re.findall(r'\bat\("([\w-]+)"\)', script))
-        listed = re.search(r"\[([^]]+)\]\.map\(at\)", script)
-        assert listed
-        named |= set(re.findall(r'"([\w-]+)"', listed[1]))
-        assert named == set(re.findall(r'\bid="([\w-]+)"', page))
+    async def test_its_style_fetches_nothing(self, client: Client) -> None:
+        style = (await client.get("/playground.css")).text
+        assert "url(" not in style
+        assert "@import" not in style
+
+    async def test_no_text_can_become_a_script(self, client: Client) -> None:
+        policy = (await client.get("/")).headers["content-security-policy"]
+        assert "require-trusted-types-for 'script'; trusted-types 'none'" in policy
+
+    async def test_it_is_sent_again_only_when_it_has_changed(self, client: Client) -> None:
+        first = await client.get("/playground.js")
+        assert first.headers["cache-control"] == "no-cache"
+        again = await client.get("/playground.js", {"if-none-match": first.headers["etag"]})
+        assert (again.status, again.text) == (304, "")
+        assert "content-security-policy" in again.headers
+        other = await client.get("/playground.js", {"if-none-match": '"another"'})
+        assert (other.status, other.text) == (200, first.text)
+
+    async def test_it_stays_small(self, client: Client) -> None:
+        sizes = [len((await client.get(path)).text.encode()) for path in FILES]
+        assert sum(sizes) <= 150_000
 
 
 class TestWhatIsNotThere:

@@ -23,7 +23,7 @@ __all__ = ["AccessMiddleware", "principal_of", "read_body"]
 
 READ_METHODS = frozenset({"GET", "HEAD"})
 
-PUBLIC_PATHS = frozenset({"/", "/health", "/page.js", "/page.css", "/icon.svg"})
+PUBLIC_PATHS = frozenset({"/", "/health", "/playground.js", "/playground.css", "/icon.svg"})
 """What needs no token: the health check, and the page in which people type theirs."""
 
 SECURITY_HEADERS = {
