@@ -10,14 +10,7 @@ import {
 } from "@tabagent/client";
 import { change, settings } from "./settings.js";
 import type { SystemInfo } from "./system-info.js";
-
-/** The ways to the server that this page offers. One more of the client's becomes one by its line. */
-export const WAYS = {
-  http: "HTTP",
-  ws: "WebSocket",
-} as const satisfies Partial<Record<TransportKind, string>>;
-
-export type Way = keyof typeof WAYS;
+import type { Way } from "./ways.js";
 
 export interface Origins {
   pending: { origin: string; code: string }[];

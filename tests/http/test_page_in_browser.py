@@ -6,7 +6,7 @@ What it does with real models is tested in `playground/test`.
 from __future__ import annotations
 
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import anyio
 import anyio.lowlevel
@@ -43,9 +43,9 @@ pytestmark = [
 ]
 
 READY = "document.querySelector('#transport:not([data-connected=none])') !== null"
-BODY = ":scope > .markdown, :scope > .failure > p:first-child"
+BODY = ":scope > .markdown:not(:empty), :scope > .failure > p"
 SHOWN = f"""[...document.querySelectorAll('.turn')].map((turn) =>
-    (turn.querySelector('{BODY}:not(:empty)') ?? turn).innerText.trim())"""
+    (turn.querySelector('{BODY}') ?? turn).innerText.trim())"""
 NOTE = "([...document.querySelectorAll('.note')].at(-1)?.textContent ?? '')"
 
 
@@ -54,7 +54,8 @@ async def served(
     engine: Engine, access: AccessPolicy, origins: OriginStore | None = None
 ) -> AsyncIterator[str]:
     """Serve over a real socket; gives the address of the page."""
-    app = build_app(engine, access=access, system_info=dict, origins=origins)
+    system: dict[str, Any] = {"transports": []}
+    app = build_app(engine, access=access, system_info=lambda: system, origins=origins)
     async with http_server(app) as port:
         yield f"http://127.0.0.1:{port}/"
 
@@ -78,8 +79,8 @@ async def test_a_question_is_answered_piece_by_piece(page: Page, backend: Script
     await ask(page, "Who are <b>you</b>?")
     id_ = await submitted(backend)
     backend.emit(id_, Started(id_, "m", 5), TextDelta(id_, "I am ", (1,)))
-    await page.until(f"{SHOWN}[1] === 'I am '")
-    assert await page.evaluate(SHOWN) == ["Who are <b>you</b>?", "I am "]
+    await page.until(f"{SHOWN}[1] === 'I am'")
+    assert await page.evaluate(SHOWN) == ["Who are <b>you</b>?", "I am"]
     end = Finished(id_, FinishReason.STOP, Usage(5, 2), Timings(0, 1, 100))
     backend.emit(id_, TextDelta(id_, "<i>here</i>.", (2,)), end)
     await page.until(f"{NOTE} === 'm · 5 tokens read · 2 written · 20.0 tokens/s'")

@@ -1,8 +1,9 @@
 /** The head of the page: views, model, transport, theme. */
 
 import type { VNode } from "preact";
-import { go, isServed, transport, WAYS, type Way } from "../server.js";
+import { go, isServed, transport } from "../server.js";
 import { change, settings, type Theme } from "../settings.js";
+import { WAYS, type Way } from "../ways.js";
 import { Icon } from "./icons.js";
 import { ModelPicker } from "./model-picker.js";
 

@@ -1,13 +1,13 @@
 /** Asks for the token of a server that needs one. */
 
 import type { VNode } from "preact";
-import { useEffect, useRef } from "preact/hooks";
+import { useLayoutEffect, useRef } from "preact/hooks";
 import { enterToken, needsToken } from "../server.js";
 
 export function TokenForm(): VNode | null {
   const input = useRef<HTMLInputElement>(null);
   const isNeeded = needsToken.value;
-  useEffect(() => {
+  useLayoutEffect(() => {
     if (isNeeded) input.current?.focus();
   }, [isNeeded]);
   if (!isNeeded) return null;
