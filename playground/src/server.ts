@@ -154,6 +154,9 @@ export async function refreshSystem(): Promise<void> {
 }
 
 export function messageOf(error: unknown): string {
+  if (error instanceof TabagentError && error.code === "connection_failed") {
+    return "The server does not answer: it may have been stopped.";
+  }
   return error instanceof Error ? error.message : String(error);
 }
 

@@ -1,6 +1,6 @@
 /** What the user has set: kept in this browser, put into each request. */
 
-import { effect, signal } from "@preact/signals";
+import { computed, effect, signal } from "@preact/signals";
 import type { ResponseRequest, TransportKind } from "@tabagent/client";
 
 /** A number that goes into the request, and how it is shown. */
@@ -141,6 +141,18 @@ effect(() => {
   } catch {
     // a browser that keeps nothing: they hold until the page is closed
   }
+});
+
+const systemScheme = matchMedia("(prefers-color-scheme: dark)");
+const isSystemDark = signal(systemScheme.matches);
+systemScheme.addEventListener("change", ({ matches }) => {
+  isSystemDark.value = matches;
+});
+
+/** Whether the page is dark now: as it is set, else as the system is. */
+export const isDark = computed(() => {
+  const { theme } = settings.value;
+  return theme === "auto" ? isSystemDark.value : theme === "dark";
 });
 
 export function change(changes: Partial<Settings>): void {

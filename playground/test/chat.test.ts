@@ -111,6 +111,22 @@ describe.skipIf(skipReason)("the playground", () => {
     });
   });
 
+  it("shows how much of a long question has been read", async () => {
+    await playground.page.evaluate(() => {
+      const look = () => {
+        const bar = document.querySelector(".waiting progress");
+        if (bar) document.documentElement.dataset.seen = bar.getAttribute("aria-label") ?? "";
+      };
+      new MutationObserver(look).observe(document.body, { subtree: true, childList: true });
+    });
+    await playground.choose("long");
+    await playground.ask("letter ".repeat(100));
+    await playground.streaming();
+    await playground.page.keyboard.press("Escape");
+    const seen = await playground.page.locator("html").getAttribute("data-seen");
+    expect(seen).toMatch(/^Reading [\d,]+ of [\d,]+ tokens$/);
+  });
+
   it("sends the conversation with each question", async () => {
     await playground.ask("one");
     await playground.answer();

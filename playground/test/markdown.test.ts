@@ -90,6 +90,7 @@ describe.skipIf(skipReason)("an answer in Markdown", () => {
     expect(await link.getAttribute("rel")).toBe("noopener noreferrer");
     expect(await markdown.locator("pre").innerText()).toBe('def flow():\n    return "<b>down</b>"');
     expect(await markdown.locator("figcaption").innerText()).toContain("python");
+    await playground.page.getByText("The end.").last().waitFor();
     await playground.screenshot("markdown");
     await playground.page.emulateMedia({ colorScheme: "dark" });
     await playground.screenshot("markdown-dark");
@@ -129,7 +130,12 @@ describe.skipIf(skipReason)("an answer in Markdown", () => {
     expect(playground.complaints).toEqual([]);
   });
 
-  it("leaves the blocks alone that are settled", async () => {
+  it("leaves the blocks alone that are settled, and keeps its end in view", async () => {
+    const isAtEnd = () =>
+      playground.page.locator(".scroller").evaluate((element) => {
+        const { scrollHeight, scrollTop, clientHeight } = element;
+        return scrollHeight - scrollTop - clientHeight < 2;
+      });
     const paragraphs = Array.from({ length: 400 }, (_, number) => `Paragraph **${number}**.`);
     await playground.page.evaluate(() => {
       const watch = new MutationObserver((changes) => {
@@ -147,6 +153,7 @@ describe.skipIf(skipReason)("an answer in Markdown", () => {
     expect(await playground.answers.locator(".markdown > p").count()).toBeGreaterThan(0);
     await playground.answer();
     expect(await playground.answers.locator(".markdown > p").count()).toBe(400);
+    expect(await isAtEnd()).toBe(true);
     const { first } = await playground.page.evaluate(
       () => (window as unknown as { counted: { first: number } }).counted,
     );

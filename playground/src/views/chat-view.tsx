@@ -33,6 +33,7 @@ export function ChatView(): VNode {
 function Conversation(): VNode {
   const scroller = useRef<HTMLDivElement>(null);
   const follows = useSignal(true);
+  const lastTop = useRef(0);
   const toEnd = () => {
     const element = scroller.current;
     if (element) element.scrollTop = element.scrollHeight;
@@ -54,7 +55,9 @@ function Conversation(): VNode {
     const element = scroller.current;
     if (!element) return;
     const { scrollHeight, scrollTop, clientHeight } = element;
-    follows.value = scrollHeight - scrollTop - clientHeight < NEAR;
+    if (scrollHeight - scrollTop - clientHeight < NEAR) follows.value = true;
+    else if (scrollTop < lastTop.current) follows.value = false; // text that comes moves no one up
+    lastTop.current = scrollTop;
   };
 
   return (

@@ -1,10 +1,11 @@
 /** The instruments: time to first token, speed, round trip, and the gaps between tokens. */
 
 import type { VNode } from "preact";
-import { useEffect, useRef } from "preact/hooks";
+import { useLayoutEffect, useRef } from "preact/hooks";
 import { measurement, speed } from "../chat.js";
 import { median } from "../meter.js";
 import { roundTrip } from "../server.js";
+import { isDark } from "../settings.js";
 
 export function Readings(): VNode {
   const { firstToken, rate, gaps, tokens } = measurement.value;
@@ -61,33 +62,30 @@ function time(milliseconds: number | null): string | null {
 const BAR = 3; // CSS pixels, the space beside it included
 const LOWEST_SCALE = 20; // milliseconds: what is shorter than a frame does not look like a gap
 
-/** Draws a bar for each gap, the latest at the right; the longest one stands out. */
+/** Shows a bar for each gap, in their order; the longest one stands out. */
 function GapPlot({ gaps }: { gaps: readonly number[] }): VNode {
   const canvas = useRef<HTMLCanvasElement>(null);
-  useEffect(() => {
+  const scheme = isDark.value;
+  useLayoutEffect(() => {
     if (canvas.current) draw(canvas.current, gaps);
-  });
+  }, [gaps, scheme]);
   return <canvas ref={canvas} role="img" aria-label="Plot of the gaps between tokens" />;
 }
 
 function draw(canvas: HTMLCanvasElement, gaps: readonly number[]): void {
   const { clientWidth: width, clientHeight: height } = canvas;
-  const density = devicePixelRatio;
-  canvas.width = Math.round(width * density);
-  canvas.height = Math.round(height * density);
+  canvas.width = Math.round(width * devicePixelRatio);
+  canvas.height = Math.round(height * devicePixelRatio);
   const context = canvas.getContext("2d");
   if (!context) return;
-  context.scale(density, density);
-  const style = getComputedStyle(canvas);
+  context.scale(devicePixelRatio, devicePixelRatio);
+  const { color, outlineColor } = getComputedStyle(canvas);
   const shown = gaps.slice(-Math.floor(width / BAR));
   const longest = Math.max(...shown);
-  const scale = (height - 2) / Math.max(longest, LOWEST_SCALE);
-  context.fillStyle = style.borderBottomColor;
-  context.fillRect(0, height - 1, width, 1);
+  const scale = height / Math.max(longest, LOWEST_SCALE);
   shown.forEach((gap, index) => {
     const bar = Math.max(gap * scale, 1);
-    const isLongest = gap === longest && longest > LOWEST_SCALE;
-    context.fillStyle = isLongest ? style.outlineColor : style.color;
-    context.fillRect(width - (shown.length - index) * BAR, height - 1 - bar, BAR - 1, bar);
+    context.fillStyle = gap === longest && longest > LOWEST_SCALE ? outlineColor : color;
+    context.fillRect(index * BAR, height - bar, BAR - 1, bar);
   });
 }
