@@ -167,7 +167,7 @@ def _other_paths(schema: Schemas) -> Json:
         "/health": health,
         "/metrics": _get("showMetrics", "Show counters for Prometheus", {"text/plain": text}),
         "/openapi.json": _get("describe", "Show this document", object_),
-        "/": _get("showPage", "Show the chat page", {"text/html": text}),
+        "/": _get("showPage", "Show the playground", {"text/html": text}),
         **{path: _unsupported(path) for path in UNSUPPORTED if path not in TRANSPORTS},
         "/v1/realtime/calls": _call(),
     }
