@@ -10,6 +10,7 @@ import {
 import type { Token } from "marked";
 import { GrowingMarkdown } from "./markdown/blocks.js";
 import { type Measurement, Meter, NOTHING_MEASURED } from "./meter.js";
+import { Painter } from "./painter.js";
 import { answeringModel, client, messageOf, refreshModels } from "./server.js";
 import { requestFields, settings } from "./settings.js";
 
@@ -124,23 +125,20 @@ async function answerLast(): Promise<void> {
   end(answer, meter);
 }
 
-/** Shows an answer as it comes: at most once per frame, as tokens may come faster. */
+/** Shows an answer as it comes; tokens may come faster than a screen can change. */
 async function follow(own: ResponseStream, answer: Answer, meter: Meter): Promise<void> {
-  let isDue = false;
-  const show = () => {
-    isDue = false;
+  const painter = new Painter(() => {
     if (running.peek() !== answer) return;
     answer.show();
     measurement.value = meter.read();
-  };
+  });
   for await (const event of own) {
     if (event.type === "response.output_text.delta") {
       if (!event.delta) continue;
       meter.arrived(event.token_ids?.length ?? 1);
       answer.text += event.delta;
       answer.progress.value = null;
-      if (!isDue) requestAnimationFrame(show);
-      isDue = true;
+      painter.invalidate();
     } else {
       answer.progress.value = progressOf(event) ?? answer.progress.peek();
     }
@@ -192,7 +190,7 @@ function noteOf({ model, usage, timings, seed, status }: ResponseObject): string
   const words = [model, `${usage?.input_tokens ?? 0} tokens read`];
   if (timings && timings.cache_n > 0) words.push(`${timings.cache_n} from cache`);
   words.push(`${usage?.output_tokens ?? 0} written`);
-  if (timings) words.push(`${speed(timings.predicted_per_second)} tokens/s`);
+  if (timings?.predicted_per_second) words.push(`${speed(timings.predicted_per_second)} tokens/s`);
   if (seed !== null) words.push(`seed ${seed}`);
   if (status === "cancelled") words.push("stopped");
   if (status === "incomplete") words.push("cut off at its limit");

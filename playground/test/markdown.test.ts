@@ -130,6 +130,20 @@ describe.skipIf(skipReason)("an answer in Markdown", () => {
     expect(playground.complaints).toEqual([]);
   });
 
+  it.each([
+    ["quotes", "> ".repeat(3000)],
+    ["lists", Array.from({ length: 60 }, (_, depth) => `${"  ".repeat(depth)}- x`).join("\n")],
+    ["emphasis", "*a **b ".repeat(500) + "c** d*".repeat(500)],
+    ["brackets", "[".repeat(5000)],
+  ])("goes on after %s without end", async (_, text) => {
+    await playground.ask(`${text} end`);
+    await playground.answer();
+    expect(await playground.answers.locator(".markdown").textContent()).toContain("end");
+    await playground.ask("And **now**?");
+    expect(await playground.answer()).toBe("And now?");
+    expect(playground.complaints).toEqual([]);
+  });
+
   it("leaves the blocks alone that are settled, and keeps its end in view", async () => {
     const isAtEnd = () =>
       playground.page.locator(".scroller").evaluate((element) => {
@@ -171,6 +185,21 @@ describe("a Markdown text that grows", () => {
           new GrowingMarkdown().finish(text).map(({ raw }) => raw),
         );
       }
+    }
+  });
+
+  it("is plain text from where it is nested too deep", () => {
+    const emphasis = "**a *".repeat(20) + "x" + "* b**".repeat(20);
+    for (const text of [
+      "> ".repeat(5000),
+      "> ".repeat(30),
+      "- ".repeat(30),
+      `| a |\n|--|\n| ${emphasis}`,
+    ]) {
+      const growing = new GrowingMarkdown();
+      const [block] = growing.update(`before\n\n${text}x`);
+      expect(block).toMatchObject({ type: "code", text: `before\n\n${text}x` });
+      expect(growing.finish(`${text}x`)).toMatchObject([{ type: "code" }]);
     }
   });
 
