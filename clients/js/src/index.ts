@@ -37,4 +37,5 @@ export {
 } from "./resume.js";
 export type { TransportKind } from "./transport.js";
 export type { NativePort, NativeRuntime } from "./transports/native.js";
+export type { PeerConnectionClass } from "./transports/webrtc.js";
 export type * from "./wire.js";

@@ -3,7 +3,7 @@
 import type { TabagentError } from "./errors.js";
 import type { Message } from "./wire.js";
 
-export type TransportKind = "native" | "ws" | "http";
+export type TransportKind = "native" | "ws" | "http" | "webrtc";
 
 /** One open way to the server. */
 export interface Transport {

@@ -6,13 +6,17 @@ import { Home } from "./server.js";
 declare module "vitest" {
   interface ProvidedContext {
     url: string;
+    token: string;
   }
 }
 
+const TOKEN = "secret";
+
 export default async function setup(project: TestProject): Promise<() => Promise<void>> {
   const home = new Home();
-  const server = await home.serve();
+  const server = await home.serve("--token", TOKEN);
   project.provide("url", server.url);
+  project.provide("token", TOKEN);
   return async () => {
     await server.stop();
     home.remove();

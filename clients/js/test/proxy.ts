@@ -2,32 +2,38 @@
 
 import { once } from "node:events";
 import { type AddressInfo, connect, createServer, type Socket } from "node:net";
+import { WebSocket } from "ws";
+import type { ConnectOptions } from "../src/index.js";
+import type { Line } from "./resume-behaviour.js";
 
-export class Relay {
-  /** Bytes of answers to let through, over all connections, before the next cut. */
+export class Relay implements Line {
   cutAfter = Number.POSITIVE_INFINITY;
-  /** Connections made so far. */
   connections = 0;
   readonly #sockets = new Set<Socket>();
   readonly #server = createServer((client) => this.#relay(client));
   readonly #target: number;
 
-  constructor(target: number) {
+  private constructor(target: number) {
     this.#target = target;
   }
 
-  async listen(): Promise<string> {
-    this.#server.listen(0, "127.0.0.1");
-    await once(this.#server, "listening");
-    return `http://127.0.0.1:${(this.#server.address() as AddressInfo).port}`;
+  /** Resolves to a relay to a port of this machine. */
+  static async open(target: number): Promise<Relay> {
+    const relay = new Relay(target);
+    relay.#server.listen(0, "127.0.0.1");
+    await once(relay.#server, "listening");
+    return relay;
   }
 
-  /** Cuts every connection, without a goodbye. */
+  get options(): ConnectOptions {
+    const { port } = this.#server.address() as AddressInfo;
+    return { url: `http://127.0.0.1:${port}`, via: "ws", WebSocket };
+  }
+
   cut(): void {
     for (const socket of this.#sockets) socket.resetAndDestroy();
   }
 
-  /** Lets nothing through any more on the connections that are there, without ending them. */
   stall(): void {
     for (const socket of this.#sockets) {
       socket.removeAllListeners("data");

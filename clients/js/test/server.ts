@@ -6,21 +6,14 @@ import { existsSync, mkdirSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { createInterface } from "node:readline";
+import { PIECES } from "./answer.js";
+
+export { ANSWER, counted } from "./answer.js";
 
 export const REPOSITORY = resolve(import.meta.dirname, "../../..");
 
 /** The interpreter that has `tabagent`; `make` installs it into `.venv`. */
 export const PYTHON = process.env.TABAGENT_PYTHON ?? join(REPOSITORY, ".venv/bin/python");
-
-/** The answer of a model that counts so far, a token each. */
-export function counted(pieces: number): string {
-  return Array.from({ length: pieces }, (_, number) => ` ${number}`).join("");
-}
-
-const PIECES = 300;
-
-/** The answer of the model `chain`, where nothing else is said. */
-export const ANSWER = counted(PIECES);
 
 /** A folder that holds everything a server of a test's own reads and writes. */
 export class Home {

@@ -1,15 +1,10 @@
 /** HTTP: each request for itself, answers as server-sent events; where no socket can be had. */
 
-import { connectionFailed, connectionLost, errorFrom, TabagentError } from "../errors.js";
+import { connectionLost, errorFrom, TabagentError } from "../errors.js";
+import { body, request, type ServerAddress, unreadable } from "../request.js";
 import { EventStreamParser } from "../sse.js";
 import type { Dialer, Transport, TransportListener } from "../transport.js";
 import { isTerminal, type Message, type ResponseEvent, type ResponseObject } from "../wire.js";
-
-export interface HttpOptions {
-  /** The server's address, without a path or a slash at the end. */
-  url: string;
-  token?: string;
-}
 
 const MODEL_ROUTES: Record<string, string> = {
   "tabagent.model.load": "/v1/models/load",
@@ -17,12 +12,12 @@ const MODEL_ROUTES: Record<string, string> = {
 };
 
 /** Returns what speaks to the server's HTTP routes. */
-export function httpDialer(options: HttpOptions): Dialer {
+export function httpDialer(server: ServerAddress): Dialer {
   return {
     kind: "http",
     dial: async (listener, signal) => {
-      await askAdmission(options, signal);
-      return new HttpTransport(options, listener);
+      await askAdmission(server, signal);
+      return new HttpTransport(server, listener);
     },
   };
 }
@@ -33,8 +28,8 @@ export function httpDialer(options: HttpOptions): Dialer {
  * It asks with a request for an answer because that is judged as one: a browser puts no `Origin`
  * on an extension's `GET`. The request names no input, so that nothing is generated.
  */
-export async function askAdmission(options: HttpOptions, signal: AbortSignal): Promise<void> {
-  const response = await send(options, "/v1/responses", { body: {}, signal });
+export async function askAdmission(server: ServerAddress, signal: AbortSignal): Promise<void> {
+  const response = await request(server, "/v1/responses", { body: {}, signal });
   const error = errorFrom(await body(response), unreadable(response));
   if (error.code !== "invalid_parameter") throw error;
 }
@@ -42,13 +37,13 @@ export async function askAdmission(options: HttpOptions, signal: AbortSignal): P
 class HttpTransport implements Transport {
   readonly kind = "http";
   readonly duplex = false;
-  readonly #options: HttpOptions;
+  readonly #server: ServerAddress;
   readonly #listener: TransportListener;
   readonly #streams = new Map<string, EventStream>();
   readonly #closing = new AbortController();
 
-  constructor(options: HttpOptions, listener: TransportListener) {
-    this.#options = options;
+  constructor(server: ServerAddress, listener: TransportListener) {
+    this.#server = server;
     this.#listener = listener;
   }
 
@@ -80,7 +75,7 @@ class HttpTransport implements Transport {
       return { type: message.type, model };
     }
     if (message.type === "tabagent.ping") {
-      await send(this.#options, "/health", { signal: this.#closing.signal });
+      await request(this.#server, "/health", { signal: this.#closing.signal });
       return { type: "tabagent.pong" };
     }
     if (message.type !== "tabagent.model.list") {
@@ -96,8 +91,8 @@ class HttpTransport implements Transport {
     const stream = new EventStream();
     this.#streams.set(streamId, stream);
     try {
-      const request = { body: { ...fields, stream: true }, signal: stream.signal };
-      const response = await send(this.#options, "/v1/responses", request);
+      const options = { body: { ...fields, stream: true }, signal: stream.signal };
+      const response = await request(this.#server, "/v1/responses", options);
       if (!response.ok) throw errorFrom(await body(response), unreadable(response));
       for await (const event of stream.read(response)) this.#tell(event, message);
       if (!stream.hasEnded) throw connectionLost("the answer was cut off");
@@ -118,7 +113,7 @@ class HttpTransport implements Transport {
 
   async #ask(path: string, fields?: object): Promise<unknown> {
     const options = { signal: this.#closing.signal, ...(fields && { body: fields }) };
-    const response = await send(this.#options, path, options);
+    const response = await request(this.#server, path, options);
     const answer = await body(response);
     if (!response.ok) throw errorFrom(answer, unreadable(response));
     return answer;
@@ -168,40 +163,4 @@ class EventStream {
       response: { ...this.#response, status: "cancelled", incomplete_details },
     };
   }
-}
-
-interface RequestOptions {
-  body?: object;
-  signal: AbortSignal;
-}
-
-async function send(
-  { url, token }: HttpOptions,
-  path: string,
-  { body, signal }: RequestOptions,
-): Promise<Response> {
-  const headers: Record<string, string> = {};
-  if (token) headers.Authorization = `Bearer ${token}`;
-  if (body) headers["Content-Type"] = "application/json";
-  try {
-    return await fetch(url + path, {
-      method: body ? "POST" : "GET",
-      headers,
-      signal,
-      credentials: "omit",
-      ...(body && { body: JSON.stringify(body) }),
-    });
-  } catch (error) {
-    signal.throwIfAborted();
-    const hint = "it may not be running, or this origin may not be approved";
-    throw connectionFailed(`no answer from ${url}: ${hint}`, error);
-  }
-}
-
-async function body(response: Response): Promise<unknown> {
-  return response.json().catch(() => null);
-}
-
-function unreadable(response: Response): TabagentError {
-  return connectionFailed(`${response.url} answered ${response.status}, not as TabAgent does`);
 }

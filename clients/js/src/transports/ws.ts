@@ -1,11 +1,12 @@
 /** WebSocket: for pages and extensions, and for Node 22 and newer. */
 
 import { connectionFailed, connectionLost } from "../errors.js";
+import type { ServerAddress } from "../request.js";
 import type { Dialer, Transport, TransportListener } from "../transport.js";
 import type { Message } from "../wire.js";
-import { askAdmission, type HttpOptions } from "./http.js";
+import { askAdmission } from "./http.js";
 
-export interface WebSocketOptions extends HttpOptions {
+export interface WebSocketOptions extends ServerAddress {
   /** The WebSocket class to use; the global one by default. */
   WebSocket?: new (
     url: string,
