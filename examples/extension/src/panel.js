@@ -6,7 +6,7 @@
 import { readPage } from "./page.js";
 import { loadSettings, saveSettings } from "./settings.js";
 
-const TRANSPORTS = { native: "native messaging", ws: "WebSocket", http: "HTTP" };
+const TRANSPORTS = { native: "native messaging", ws: "WebSocket", http: "HTTP", webrtc: "WebRTC" };
 
 /**
  * @template {HTMLElement} T

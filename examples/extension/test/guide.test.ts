@@ -1,47 +1,23 @@
 /** The extension that `docs/extension.md` builds, built from its text. */
 
-import { createHash } from "node:crypto";
-import {
-  copyFileSync,
-  mkdtempSync,
-  readFileSync,
-  realpathSync,
-  rmSync,
-  writeFileSync,
-} from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { configureServer } from "../../../clients/js/test/native-host.js";
-import { ANSWER, Home, REPOSITORY } from "../../../clients/js/test/server.js";
+import { ANSWER, Home } from "../../../clients/js/test/server.js";
 import { Browser, skipReason } from "./browser.js";
-
-/** The id that browsers give to an unpacked extension without a key. */
-function idOf(folder: string): string {
-  const digest = createHash("sha256").update(folder).digest("hex").slice(0, 32);
-  return [...digest].map((digit) => "abcdefghijklmnop"[Number.parseInt(digit, 16)]).join("");
-}
+import { Guide } from "./guide.js";
 
 describe.skipIf(skipReason)("the guide", () => {
-  const guide = readFileSync(join(REPOSITORY, "docs/extension.md"), "utf8");
-  const folder = mkdtempSync(join(realpathSync(tmpdir()), "tabagent-guide-"));
+  const guide = new Guide("# A streaming answer in your extension");
+  const { folder } = guide;
   const home = new Home();
   const browser = new Browser(folder);
 
-  function block(language: string): string {
-    const found = new RegExp(`\`\`\`${language}\\n(.*?)\`\`\``, "s").exec(guide)?.[1];
-    if (!found) throw new Error(`the guide has no ${language}`);
-    return found;
-  }
-
   beforeAll(async () => {
-    writeFileSync(join(folder, "manifest.json"), block("json"));
-    writeFileSync(join(folder, "popup.html"), block("html"));
-    writeFileSync(join(folder, "popup.js"), block("js"));
-    const library = join(REPOSITORY, "clients/js/dist/tabagent.js");
-    copyFileSync(library, join(folder, "tabagent.js"));
+    guide.write("manifest.json", "json");
+    guide.write("popup.html", "html");
+    guide.write("popup.js", "js");
     configureServer(home);
-    browser.installHost(home, idOf(folder));
+    browser.installHost(home, guide.id);
     await browser.start(home.env);
   });
 
@@ -49,14 +25,14 @@ describe.skipIf(skipReason)("the guide", () => {
     await browser.stop();
     home.run("stop");
     home.remove();
-    rmSync(folder, { recursive: true });
+    guide.remove();
   });
 
   it("leads to a streaming answer in ten lines", async () => {
-    const lines = [block("html"), block("js")].join("").trim().split("\n");
+    const lines = guide.block("html").concat(guide.block("js")).trim().split("\n");
     expect(lines.filter((line) => line.trim()).length).toBeLessThanOrEqual(10);
     const page = await browser.context.newPage();
-    await page.goto(`chrome-extension://${idOf(folder)}/popup.html`);
+    await page.goto(`chrome-extension://${guide.id}/popup.html`);
     await page.getByText(ANSWER.trimStart()).waitFor();
   });
 });
