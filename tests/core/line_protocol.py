@@ -58,8 +58,8 @@ class LineProtocol(Protocol):
         else:
             self._requests.append(request)
 
-    def request_accepted(self, request_id: str) -> None:
-        self._say(id=self._theirs(request_id), accepted=True)
+    def request_accepted(self, request_id: str, model: str) -> None:
+        self._say(id=self._theirs(request_id), accepted=model)
 
     def send_event(self, event: Event) -> None:
         match event:

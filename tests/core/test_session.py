@@ -55,7 +55,7 @@ class Peer:
         """Start generating and wait until the engine has taken it."""
         for name in names:
             await self.send(do="generate", id=name)
-            assert await self.receive() == {"id": name, "accepted": True}
+            assert await self.receive() == {"id": name, "accepted": "model"}
 
     async def is_closed(self) -> bool:
         with pytest.raises(TransportClosed):
@@ -164,7 +164,7 @@ class TestAnswers:
             await peer.send(do="generate", id="b", after="a")
             house.say(peer, "a", end=True)
             assert await peer.receive() == {"id": "a", "finished": "stop"}
-            assert await peer.receive() == {"id": "b", "accepted": True}
+            assert await peer.receive() == {"id": "b", "accepted": "model"}
 
 
 class TestCancelling:
@@ -182,7 +182,7 @@ class TestCancelling:
             peer = house.connect()
             await peer.send(do="generate", id="a")
             await peer.send(do="cancel", id="a")
-            assert await peer.receive() == {"id": "a", "accepted": True}
+            assert await peer.receive() == {"id": "a", "accepted": ""}
             assert await peer.receive() == {"id": "a", "finished": "cancelled"}
 
     async def test_requests_of_other_connections_cannot_be_cancelled(self) -> None:
@@ -249,7 +249,7 @@ class TestModels:
             await other.until({"model": "slow", "state": "loading"})
             for connection in (peer, other):
                 await connection.send(do="generate", id="a")
-                await connection.until({"id": "a", "accepted": True})
+                await connection.until({"id": "a", "accepted": "model"})
 
 
 class TestSlowPeers:
@@ -371,7 +371,7 @@ class TestEnds:
             await peer.send(do="load", id="l", model="model")
             await peer.until({"model": "model", "state": "loading"})
             await peer.send(do="generate", id="a")
-            await peer.until({"id": "a", "accepted": True})
+            await peer.until({"id": "a", "accepted": "model"})
             await peer.transport.aclose()
             await anyio.wait_all_tasks_blocked()
             house.backend.may_load.set()

@@ -58,7 +58,7 @@ class Peer:
         return answer["error"]["code"], answer["error"]["param"]
 
     def accept(self, request: GenerateRequest) -> list[dict[str, Any]]:
-        self.protocol.request_accepted(request.request_id)
+        self.protocol.request_accepted(request.request_id, request.model or "m")
         return self.hear()
 
     def tell(self, *events: Event) -> list[dict[str, Any]]:

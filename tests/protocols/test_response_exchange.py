@@ -37,7 +37,7 @@ def test_a_stream_is_the_events_of_one_response(peer: Peer) -> None:
 def test_an_event_travels_under_its_type(exchange: ResponsesExchange) -> None:
     peer = Peer(exchange)
     request = peer.ask(STREAM)
-    exchange.request_accepted(request.request_id)
+    exchange.request_accepted(request.request_id, "m")
     [message] = exchange.messages_to_send()
     expected = f"event: response.created\ndata: {message}\n\n"
     assert exchange.server_sent_event(message) == expected

@@ -146,11 +146,17 @@ def test_a_whole_conversation(peer: Peer) -> None:
 
 def test_every_message_says_its_type_first(peer: Peer) -> None:
     request = peer.ask(CREATE)
-    peer.protocol.request_accepted(request.request_id)
+    peer.protocol.request_accepted(request.request_id, "m")
     for event in answered(request, "a"):
         peer.protocol.send_event(event)
     texts = peer.protocol.messages_to_send()
     assert all(text.startswith('{"type":"response.') for text in texts)
+
+
+def test_the_first_message_names_the_model_that_was_chosen(peer: Peer) -> None:
+    peer.protocol.request_accepted(peer.ask(CREATE).request_id, "chosen")
+    [created] = peer.hear()
+    assert created["response"]["model"] == "chosen"
 
 
 def test_without_a_stream_id_none_is_echoed(peer: Peer) -> None:

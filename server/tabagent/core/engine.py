@@ -266,6 +266,7 @@ class Engine:
             stream.refuse(error)
             return
         model.requests[request.request_id] = stream
+        stream.model = model.spec.id
         stream.on_end = partial(self._end, model)
         if model.state is ModelState.READY:
             stream.submit(model.backend, model.spec.id)

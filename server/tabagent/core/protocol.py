@@ -25,8 +25,8 @@ class AnswerWriter(ABC):
         """
 
     @abstractmethod
-    def open(self) -> None:
-        """Take note that the request was admitted, before its first event."""
+    def open(self, model: str) -> None:
+        """Take note that the request was admitted to a model, before its first event."""
 
     @abstractmethod
     def send_event(self, event: Event) -> None:
@@ -59,10 +59,10 @@ class Protocol(ABC):
     def receive_message(self, message: str | bytes) -> None:
         """Take one whole message from the peer; bytes are a binary frame."""
 
-    def request_accepted(self, request_id: str) -> None:
+    def request_accepted(self, request_id: str, model: str) -> None:
         """Take note that the engine admitted a `GenerateRequest`, before its first event.
 
-        A refused one gets `send_event(Failed)` instead, so a dialect may tell both apart.
+        `model` is the id of the model that will answer; the request may have named none. A refused one gets `send_event(Failed)` instead, so a dialect may tell both apart.
         """
         return
 

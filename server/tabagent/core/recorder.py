@@ -209,7 +209,7 @@ class Recorder:
                 recording.log = self._store.create(recording.response_id, recording.principal)
                 self._recordings[recording.response_id] = recording
                 recording.writer.write_to(recording.log.append, recording.remarks.append)
-                recording.writer.open()
+                recording.writer.open(stream.model)
                 recording.expect_somebody()
                 task_status.started()
                 try:

@@ -136,7 +136,7 @@ class Session:
         try:
             async with stream:
                 if stream.refusal is None:
-                    self._protocol.request_accepted(stream.request.request_id)
+                    self._protocol.request_accepted(stream.request.request_id, stream.model)
                     await self._flush()
                 async for events in stream:
                     for event in events:

@@ -42,6 +42,7 @@ class EventStream:
 
     Attributes:
         request: What was asked for.
+        model: The id of the model that answers, known on entering; empty after a refusal.
         refusal: Why the request was not taken, known on entering; it is also the `Failed` event
             of the only item. None for a request that waits for its model to load.
         on_end: Called once, with the terminal event; set by who admits the request.
@@ -55,6 +56,7 @@ class EventStream:
         leave: Callable[[EventStream], None],
     ) -> None:
         self.request = request
+        self.model = ""
         self.refusal: TabagentError | None = None
         self.on_end: Callable[[Finished | Failed], object] | None = None
         self._admit = admit

@@ -64,7 +64,7 @@ class GenerationRoute:
         async with self._engine.generate(wanted) as events:
             if events.refusal is not None:
                 raise events.refusal
-            exchange.request_accepted(wanted.request_id)
+            exchange.request_accepted(wanted.request_id, events.model)
             if exchange.stream:
                 stream = _ServerSentEvents(exchange, send)
                 await stream.run(self._engine, events, receive, self._keep_alive_interval)

@@ -128,8 +128,9 @@ class ExtensionProtocol(Protocol):
         except TabagentError as error:
             call.fail(error)
 
-    def request_accepted(self, request_id: str) -> None:
+    def request_accepted(self, request_id: str, model: str) -> None:
         """Reply to the `generate`, unless it answers whole."""
+        del model
         self._generations[request_id].accept()
 
     def send_event(self, event: Event) -> None:

@@ -159,8 +159,9 @@ class RealtimeProtocol(Protocol):
         except TabagentError as error:
             self._outbox.put(realtime_error(error, event_id))
 
-    def request_accepted(self, request_id: str) -> None:
+    def request_accepted(self, request_id: str, model: str) -> None:
         """Write `response.created`, before the request waits for a model or a slot."""
+        del model  # the session names it
         self._turns[request_id].writer.open()
         self._tell_queue(request_id, 0)
 

@@ -29,10 +29,10 @@ class ResponsesExchange(Exchange):
         super().__init__(principal)
         self._writer: ResponseWriter | None = None
 
-    def request_accepted(self, request_id: str) -> None:
+    def request_accepted(self, request_id: str, model: str) -> None:
         """Write `response.created`, before the request waits for a model or a slot."""
         del request_id
-        self._response.open()
+        self._response.open(model)
         self._drop_unless_streamed()
 
     def send_event(self, event: Event) -> None:

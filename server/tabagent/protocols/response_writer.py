@@ -96,10 +96,11 @@ class ResponseWriter(AnswerWriter):
         self._hand_over = write
         self._remark = remark
 
-    def open(self) -> None:
-        """Write `response.created`, once."""
+    def open(self, model: str | None = None) -> None:
+        """Write `response.created`, once; `model` answers, where that is known."""
         if not self.opened:
             self.opened = True
+            self.response.model = model or self.response.model
             self._write(ResponseEvent("response.created", self.response))
 
     def send_event(self, event: Event) -> None:

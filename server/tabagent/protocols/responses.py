@@ -131,9 +131,9 @@ class ResponsesProtocol(Protocol):
         except TabagentError as error:
             self._refuse(error, envelope.stream_id if envelope else None)
 
-    def request_accepted(self, request_id: str) -> None:
+    def request_accepted(self, request_id: str, model: str) -> None:
         """Write `response.created`, before the request waits for a model or a slot."""
-        self._running[request_id].writer.open()
+        self._running[request_id].writer.open(model)
 
     def send_event(self, event: Event) -> None:
         """Take one event of a request that this protocol handed out, or of a model."""
