@@ -189,7 +189,7 @@ describe("a Markdown text that grows", () => {
   });
 
   it("is plain text from where it is nested too deep", () => {
-    const emphasis = "**a *".repeat(20) + "x" + "* b**".repeat(20);
+    const emphasis = `${"**a *".repeat(20)}x${"* b**".repeat(20)}`;
     for (const text of [
       "> ".repeat(5000),
       "> ".repeat(30),

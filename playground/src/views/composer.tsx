@@ -8,6 +8,9 @@ import { client } from "../server.js";
 import { change, schemaProblem, settings } from "../settings.js";
 import { Icon } from "./icons.js";
 
+/** For browsers that do not fit a field to its content by themselves. */
+const MOST_ROWS = 8;
+
 export function Composer(): VNode {
   const text = useSignal("");
   const prompt = useRef<HTMLTextAreaElement>(null);
@@ -44,7 +47,7 @@ export function Composer(): VNode {
       <textarea
         id="prompt"
         ref={prompt}
-        rows={1}
+        rows={Math.min(text.value.split("\n").length, MOST_ROWS)}
         aria-label="Message"
         placeholder="Ask something…"
         value={text.value}
