@@ -6,6 +6,7 @@ import type { TransportKind } from "@tabagent/client";
 export const WAYS = {
   http: "HTTP",
   ws: "WebSocket",
+  webrtc: "WebRTC",
 } as const satisfies Partial<Record<TransportKind, string>>;
 
 export type Way = keyof typeof WAYS;

@@ -62,7 +62,8 @@ class Protocol(ABC):
     def request_accepted(self, request_id: str, model: str) -> None:
         """Take note that the engine admitted a `GenerateRequest`, before its first event.
 
-        `model` is the id of the model that will answer; the request may have named none. A refused one gets `send_event(Failed)` instead, so a dialect may tell both apart.
+        `model` is the id of the model that will answer; the request may have named none. A refused
+        one gets `send_event(Failed)` instead, so a dialect may tell both apart.
         """
         return
 
