@@ -67,8 +67,24 @@ export class Playground {
   static async open(browser: Browser, url: string, hash = ""): Promise<Playground> {
     const context = await browser.newContext({ viewport: { width: 1280, height: 800 } });
     const playground = new Playground(context, await context.newPage());
+    await playground.#watchDataChannels();
     await playground.page.goto(url + hash);
     return playground;
+  }
+
+  /** Data channels are encrypted, so that only the page itself knows what it sends. */
+  async #watchDataChannels(): Promise<void> {
+    await this.page.exposeFunction("noteSent", (text: string) => {
+      const message = JSON.parse(text);
+      if (message.type === "response.create") this.asked.push(message);
+    });
+    await this.page.addInitScript(() => {
+      const { send } = RTCDataChannel.prototype;
+      RTCDataChannel.prototype.send = function (this: RTCDataChannel, data: string) {
+        (globalThis as unknown as { noteSent(text: string): void }).noteSent(data);
+        send.call(this, data as never);
+      } as typeof send;
+    });
   }
 
   /** Waits until a transport is connected. */
