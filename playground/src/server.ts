@@ -97,11 +97,12 @@ export function answeringModel(): Model | null {
 }
 
 export async function refreshModels(): Promise<void> {
+  const before = models.peek();
   const known = await client
     .peek()
     ?.models.list()
     .catch(() => null);
-  if (known) models.value = known;
+  models.value = known ?? before?.slice() ?? null; // which has it asked for again, later
 }
 
 /** Takes a model for the answers to come, and loads it where it is not. */
@@ -171,9 +172,9 @@ async function request<T>(path: string, body?: object): Promise<T> {
     ...(body && { body: JSON.stringify(body) }),
   });
   const answer = await response.json().catch(() => null);
-  if (!response.ok)
-    throw new Error(answer?.error?.message ?? `the server answered ${response.status}`);
-  return answer as T;
+  if (response.ok) return answer as T;
+  if (answer?.error?.code) throw new TabagentError(answer.error);
+  throw new Error(`the server answered ${response.status}`);
 }
 
 async function measureRoundTrip(): Promise<void> {
@@ -194,12 +195,15 @@ async function refreshOrigins(): Promise<void> {
   origins.value = await request<Origins>("/v1/origins");
 }
 
-/** Runs `act` now and, while the page is seen, again and again; the end of `act` ends that. */
+/** Runs `act` now and, while the page is seen, again and again, until the server refuses it. */
 function repeat(interval: number, act: () => Promise<void>): void {
+  const stopIfRefused = (error: unknown) => {
+    if (error instanceof TabagentError) clearInterval(timer);
+  };
   const timer = setInterval(() => {
-    if (!document.hidden) act().catch(() => clearInterval(timer));
+    if (!document.hidden) act().catch(stopIfRefused);
   }, interval);
-  act().catch(() => clearInterval(timer));
+  act().catch(stopIfRefused);
 }
 
 /** Connects and keeps itself informed. */

@@ -129,7 +129,7 @@ describe.skipIf(skipReason)("the playground", () => {
     expect(await playground.answer()).toBe(counted(30).trim());
   });
 
-  it("says so when the server has gone", async () => {
+  it("says so when the server has gone, and goes on when it is back", async () => {
     home = new Home(30);
     await open();
     await playground.connected();
@@ -137,6 +137,15 @@ describe.skipIf(skipReason)("the playground", () => {
     await playground.page.locator("#problem").waitFor();
     await playground.screenshot("gone");
     expect(await playground.page.locator("#transport").getAttribute("data-connected")).toBe("none");
+    server = await home.serve("--port", String(server.port), "--model", "echo=echo:demo");
+    await playground.connected();
+    await playground.page.locator("#problem").waitFor({ state: "detached" });
+    await playground.choose("echo"); // a model that was not there before
+    await playground.ask("Still *there*?");
+    expect(await playground.answer()).toBe("Still there?");
+    const headers = { Origin: EXTENSIONS[0] ?? "", "Content-Type": "application/json" };
+    await fetch(`${server.url}/v1/responses`, { method: "POST", headers, body: "{}" });
+    await playground.page.locator(".pairing").waitFor();
   });
 
   it("answers with the built-in guide, wide and narrow, light and dark", async () => {
