@@ -39,6 +39,7 @@ CALLS = "/v1/realtime/calls"
 SDP = {"Content-Type": "application/sdp"}
 DEADLINE = 20.0
 HIGH_WATER = 64 * 1024
+MAX_UNREAD = 64
 
 
 class Answer(Struct):
@@ -83,6 +84,7 @@ class Channel(Transport):
         self._inbox: deque[str | bytes] = deque()
         self._changed = Notify()
         self._drained = Notify()
+        self._read = Notify()
         self._sent = 0
         channel.bufferedAmountLowThreshold = HIGH_WATER // 4
         channel.on("message", self._take)
@@ -121,6 +123,7 @@ class Channel(Transport):
                     raise TransportClosed
                 await self._changed.wait()
             message = self._inbox.popleft()
+            self._read.notify()
             if isinstance(message, bytes) or self._joiner is None:
                 return message
             whole = self._joiner.receive_message(message)
@@ -129,6 +132,17 @@ class Channel(Transport):
 
     async def aclose(self) -> None:
         self.channel.close()
+
+    def take_only_what_is_read(self, sctp: RTCSctpTransport) -> None:
+        """Leave packets in the socket while there are unread messages, as a busy page does."""
+        handle = sctp._handle_data
+
+        async def patient(data: bytes) -> None:
+            while len(self._inbox) > MAX_UNREAD:
+                await self._read.wait()
+            await handle(data)
+
+        sctp._handle_data = patient  # type: ignore[method-assign]
 
     async def ask(self, **message: Any) -> None:
         await self.send(json.dumps(message))
@@ -254,6 +268,7 @@ async def webrtc_pair() -> AsyncIterator[TransportPair]:
         channel = caller.open()
         await caller.call()
         await channel.opened()
+        channel.take_only_what_is_read(caller.sctp)
         await connected.wait()
         yield TransportPair(accepted[0], channel, channel.send_bytes)
         done.set()
