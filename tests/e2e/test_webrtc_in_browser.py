@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import urllib.request
-from contextlib import AsyncExitStack
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -17,7 +15,7 @@ from tests.http.browser import CHROMIUM, Page, open_page
 from tests.transports.webrtc.peers import SDP, call_http, calling
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterator
     from pathlib import Path
 
 pytestmark = [
@@ -186,21 +184,26 @@ async def test_hanging_up_closes_the_channels(page: Page) -> None:
     assert await run(page, script) == [200, "closed"]
 
 
-async def test_a_browser_that_is_killed_frees_its_slot_within_15_seconds(tmp_path: Path) -> None:
+@pytest.fixture
+def server_for_one(tmp_path: Path) -> Iterator[str]:
+    """The address of a server that takes one peer at a time."""
+    with serving(tmp_path / "home", "--model=demo=echo:demo", "--max-peers=1") as address:
+        yield address
+
+
+async def test_a_browser_that_is_killed_frees_its_slot_within_15_seconds(
+    server_for_one: str, tmp_path: Path
+) -> None:
     script = f"""
         const [channel] = await call(["tabagent"]);
         channel.send({json.dumps(ENDLESS)});
         return (await channel.until("response.output_text.delta")).event.type;
     """
-    flags = ["--model=demo=echo:demo", "--max-peers=1"]
-    async with AsyncExitStack() as stack:
-        starting = partial(stack.enter_context, serving(tmp_path / "home", *flags))
-        server = await to_thread.run_sync(starting)
-        async with open_page(server, tmp_path / "profile") as page:  # left by a kill
-            await run(page, script)
-        with anyio.fail_after(15):
-            async with calling(int(server.rsplit(":", 1)[1])) as caller:
-                caller.open()
-                offer = (await caller.offer()).encode()
-                while (await call_http(caller.port, "POST", body=offer, headers=SDP)).status == 429:
-                    pass
+    async with open_page(server_for_one, tmp_path / "profile") as page:  # left by a kill
+        await run(page, script)
+    with anyio.fail_after(15):
+        async with calling(int(server_for_one.rsplit(":", 1)[1])) as caller:
+            caller.open()
+            offer = (await caller.offer()).encode()
+            while (await call_http(caller.port, "POST", body=offer, headers=SDP)).status == 429:
+                pass
