@@ -202,7 +202,7 @@ async def test_a_browser_that_is_killed_frees_its_slot_within_15_seconds(
     async with open_page(server_for_one, tmp_path / "profile") as page:  # left by a kill
         await run(page, script)
     with anyio.fail_after(15):
-        async with calling(int(server_for_one.rsplit(":", 1)[1])) as caller:
+        async with calling(int(server_for_one.rsplit(":", 1)[1].rstrip("/"))) as caller:
             caller.open()
             offer = (await caller.offer()).encode()
             while (await call_http(caller.port, "POST", body=offer, headers=SDP)).status == 429:

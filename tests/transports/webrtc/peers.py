@@ -232,6 +232,22 @@ async def calling(port: int) -> AsyncIterator[Caller]:
 
 
 @asynccontextmanager
+async def connected(port: int, label: str = "tabagent") -> AsyncIterator[tuple[Caller, Channel]]:
+    """Call and open one channel."""
+    async with calling(port) as caller:
+        channel = caller.open(label)
+        await caller.call()
+        yield caller, await channel.opened()
+
+
+async def answers(channel: Channel) -> bool:
+    await channel.send('"still here"')
+    while await channel.receive() != '"still here"':
+        pass
+    return True
+
+
+@asynccontextmanager
 async def webrtc_server(
     handle: ConnectionHandler,
     *,

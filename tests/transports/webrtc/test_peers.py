@@ -1,33 +1,28 @@
-"""Peers that do as they please: channels, hostile packets, silence; and a server that stops."""
+"""What peers may do: channels, long messages, silence, leaving; and a server that stops."""
 
 from __future__ import annotations
 
 import json
-from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import anyio
 import anyio.lowlevel
 import pytest
 from aiortc.rtcsctptransport import (
-    SCTP_DATA_FIRST_FRAG,
-    SCTP_DATA_LAST_FRAG,
-    WEBRTC_DCEP,
-    WEBRTC_STRING,
-    DataChunk,
     HeartbeatAckChunk,
 )
 from tabagent.core.errors import RequestError
 from tabagent_webrtc import WebRTCListener
-from tabagent_webrtc.association import MAX_HELD, WINDOW, Association
 from tabagent_webrtc.limits import PeerLimits
 
 from tests.transports.webrtc.peers import (
     SDP,
     Caller,
     Channel,
+    answers,
     call_http,
     calling,
+    connected,
     echo,
     eventually,
     nothing,
@@ -35,24 +30,12 @@ from tests.transports.webrtc.peers import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
-
     from tabagent.core.requests import Principal
     from tabagent.core.transport import Transport
 
 pytestmark = pytest.mark.anyio
 
-WHOLE = SCTP_DATA_FIRST_FRAG | SCTP_DATA_LAST_FRAG
 MAX_CHANNELS = 4
-
-
-@asynccontextmanager
-async def connected(port: int, label: str = "tabagent") -> AsyncIterator[tuple[Caller, Channel]]:
-    """Call and open one channel."""
-    async with calling(port) as caller:
-        channel = caller.open(label)
-        await caller.call()
-        yield caller, await channel.opened()
 
 
 async def refusal(channel: Channel) -> str:
@@ -61,13 +44,6 @@ async def refusal(channel: Channel) -> str:
     code: str = (await channel.event())["error"]["code"]
     await channel.closed()
     return code
-
-
-async def answers(channel: Channel) -> bool:
-    await channel.send('"still here"')
-    while await channel.receive() != '"still here"':
-        pass
-    return True
 
 
 async def test_channels_of_one_peer_are_connections_of_their_own() -> None:
@@ -159,126 +135,26 @@ async def test_an_answer_that_fits_no_message_is_told_about() -> None:
         assert await answers(channel)
 
 
-def peak_held(monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
-    """Watch how much the server holds of any peer."""
-    most = 0
-    excess = Association._excess
-
-    def watched(self: Association) -> str | None:
-        nonlocal most
-        most = max(most, WINDOW - self._sctp._advertised_rwnd)
-        return excess(self)
-
-    monkeypatch.setattr(Association, "_excess", watched)
-    return lambda: most
-
-
-async def test_a_message_of_24_mb_is_cut_off_early_and_others_go_on(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    held = peak_held(monkeypatch)
-    async with webrtc_server(echo) as port, connected(port) as (_, other):
-        async with connected(port) as (hostile, channel):
-            hostile.sctp._remote_max_message_size = 0
-            channel.channel.send(b"x" * 24_000_000)
-            await channel.closed()
-        assert WINDOW < held() < 1_000_000
-        assert await answers(other)
-
-
-class Packets:
-    """Sends chunks that no stack would, and listens to nobody, until the other end has had it."""
-
-    def __init__(self, caller: Caller, over: anyio.Event) -> None:
-        self.over = over
-        self.sctp = sctp = caller.sctp
-        sctp._handle_data = nothing  # type: ignore[method-assign]
-        self.tsn = sctp._local_tsn
-
-    async def send(
-        self, flags: int, stream: int, kind: int, data: bytes, seq: int = 0, skip: int = 0
-    ) -> None:
-        chunk = DataChunk(flags)
-        self.tsn += skip
-        chunk.tsn = self.tsn % 2**32
-        self.tsn += 1
-        chunk.stream_id, chunk.stream_seq, chunk.protocol, chunk.user_data = stream, seq, kind, data
-        if self.over.is_set():
-            raise ConnectionError
-        await self.sctp._send_chunk(chunk)
-        await anyio.lowlevel.checkpoint()
-
-
-async def crumbs_without_end(packets: Packets) -> None:
-    while True:
-        await packets.send(SCTP_DATA_FIRST_FRAG, 1, WEBRTC_STRING, b"x", seq=1)
-
-
-async def many_streams(packets: Packets) -> None:
-    for stream in range(100):
-        await packets.send(SCTP_DATA_FIRST_FRAG, stream + 100, WEBRTC_STRING, b"x")
-
-
-async def gaps(packets: Packets) -> None:
-    while True:
-        await packets.send(WHOLE, 7, WEBRTC_STRING, b"x", skip=1)
-
-
-async def the_same_channel_twice(packets: Packets) -> None:
-    await packets.send(WHOLE, 1, WEBRTC_DCEP, b"\x03" + bytes(11), seq=1)
-
-
-async def no_utf8(packets: Packets) -> None:
-    await packets.send(WHOLE, 1, WEBRTC_STRING, b"\xff", seq=1)
-
-
-async def an_acknowledgement_of_nothing(packets: Packets) -> None:
-    await packets.send(WHOLE, 9, WEBRTC_DCEP, b"\x02")
-
-
-@pytest.mark.parametrize(
-    "attack",
-    [
-        crumbs_without_end,
-        many_streams,
-        gaps,
-        the_same_channel_twice,
-        no_utf8,
-        an_acknowledgement_of_nothing,
-    ],
-)
-async def test_a_peer_that_breaks_the_rules_is_cut_off_alone(
-    attack: Callable[[Packets], Awaitable[None]],
-) -> None:
-    over = anyio.Event()
+async def test_small_messages_gather_behind_those_under_way() -> None:
+    sent, started, go = 0, anyio.Event(), anyio.Event()
 
     async def handle(transport: Transport, protocol: str, principal: Principal) -> None:
-        try:
-            await echo(transport, protocol, principal)
-        finally:
-            over.set()
+        nonlocal sent
+        await transport.receive()
+        started.set()
+        await go.wait()
+        for number in range(1000):
+            await transport.send(json.dumps([number, "x" * 50]))
+            sent += 1
 
-    async with webrtc_server(handle) as port, connected(port) as (_, other):
-        async with connected(port) as (hostile, channel):
-            assert channel.channel.id == 1
-            with suppress(ConnectionError):  # cut off while it is at it
-                await attack(Packets(hostile, over))
-            with anyio.fail_after(10):
-                await over.wait()
-        assert await answers(other)
-
-
-async def test_what_nobody_reads_fills_the_window_and_no_more() -> None:
-    read = anyio.Event()
-
-    async def handle(transport: Transport, protocol: str, principal: Principal) -> None:
-        await read.wait()
-        await echo(transport, protocol, principal)
-
-    async with webrtc_server(handle) as port, connected(port) as (_, channel):
-        for _ in range(MAX_HELD // 16_000 + 1):
-            channel.channel.send("x" * 16_000)
-        await channel.closed()
+    async with webrtc_server(handle) as port, connected(port) as (caller, channel):
+        await channel.send("1")
+        await started.wait()
+        caller.sctp._handle_data = nothing  # type: ignore[method-assign]
+        go.set()
+        await eventually(lambda: sent > 0)
+        await anyio.wait_all_tasks_blocked()
+        assert sent < 1000, "nothing is acknowledged, so the next message waits"
 
 
 class Impatient(WebRTCListener):
