@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from tabagent.core.access import AccessPolicy
 from tabagent.core.ice import IceConfig, parse_ice_server
+from tabagent.core.requests import Principal
 from tabagent_webrtc import WebRTCListener
 from tabagent_webrtc.limits import OfferRate
 from websockets.asyncio.client import ClientConnection, connect
@@ -16,7 +17,7 @@ from websockets.exceptions import InvalidStatus
 from tests.transports.webrtc.peers import CALLS, SDP, call_http, calling, echo, webrtc_server
 
 if TYPE_CHECKING:
-    from tabagent.core.transport import ListenerContext
+    from tabagent.core.transport import ListenerContext, Transport
 
 pytestmark = pytest.mark.anyio
 
@@ -75,18 +76,30 @@ async def test_nobody_else_hangs_up() -> None:
         assert await channel.receive() == '"still here"'
 
 
-async def test_a_session_in_a_form_is_the_first_message_of_the_realtime_channel() -> None:
-    async with webrtc_server(echo) as port, calling(port) as caller:
+async def tell_opening(transport: Transport, protocol: str, principal: Principal) -> None:
+    await transport.send(json.dumps([protocol, transport.opening]))
+    await transport.receive()
+
+
+async def test_a_session_in_a_form_is_what_realtime_channels_begin_with() -> None:
+    async with webrtc_server(tell_opening) as port, calling(port) as caller:
         realtime, ours = caller.open("oai-events"), caller.open()
         body, headers = form(sdp=await caller.offer(), session='{"type":"realtime"}')
         answer = await call_http(port, "POST", CALLS, body, headers)
         assert answer.status == 201
         await caller.take(answer.body.decode())
-        await realtime.opened()
-        update = {"type": "session.update", "session": {"type": "realtime"}}
-        assert await realtime.event() == update
-        await (await ours.opened()).send('"who"')
-        assert await ours.event() == {"protocol": "responses", "caller": "local"}
+        assert await realtime.receive() == '["realtime", {"type": "realtime"}]'
+        assert await ours.receive() == '["responses", {}]'
+
+
+async def test_a_client_secret_brings_its_session() -> None:
+    access = AccessPolicy(token="secret", require_token=True)
+    issuer = Principal("token", frozenset({"infer"}))
+    secret = access.issue_secret(issuer, 60, {"instructions": "brief"})
+    async with webrtc_server(tell_opening, access=access) as port, calling(port) as caller:
+        channel = caller.open("oai-events")
+        await caller.call({"Authorization": f"Bearer {secret.value}"})
+        assert await channel.receive() == '["realtime", {"instructions": "brief"}]'
 
 
 async def test_an_offer_with_a_microphone_is_answered_without_sound() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from contextlib import suppress
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import anyio
 from aiortc.exceptions import InvalidStateError
@@ -20,7 +20,7 @@ from tabagent.protocols.wire import ErrorObject, encode, error_object
 from .sdp import SMALLEST_MESSAGE_LIMIT
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Mapping
 
     from aiortc import RTCDataChannel
     from tabagent.core.errors import TabagentError
@@ -77,12 +77,13 @@ class DataChannelTransport(Transport):
         channel: RTCDataChannel,
         association: Association,
         max_size: int,
-        first: Iterable[str] = (),
+        opening: Mapping[str, Any] | None = None,
     ) -> None:
         """Take incoming messages, joined ones too, of at most `max_size` bytes.
 
-        `first` are messages that count as received before any other.
+        `opening` is what the peer asked for with its offer.
         """
+        self.opening = opening or {}
         self.used_at = time.monotonic()
         self.left_by_peer = False
         self._channel = channel
@@ -90,7 +91,6 @@ class DataChannelTransport(Transport):
         self._max_size = min(max_size, MAX_WHOLE_MESSAGE)
         self._joiner = ChunkJoiner(max_size) if channel.label == CHUNKED_LABEL else None
         self._chunked = 0
-        self._first = deque(first)
         self._inbox: deque[str | bytes] = deque()
         self._arrived = Notify()
         self._drained = Notify()
@@ -153,8 +153,6 @@ class DataChannelTransport(Transport):
             await self._gone.wait()
 
     async def _next(self) -> str | bytes:
-        if self._first:
-            return self._first.popleft()
         while not self._inbox:
             if self._closing or self._gone.is_set():
                 raise TransportClosed

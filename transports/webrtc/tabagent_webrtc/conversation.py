@@ -68,18 +68,18 @@ def configuration(listener: WebRTCListener, principal: Principal) -> Configurati
     return Configuration(listener.ice_servers(principal), policy)
 
 
-def read_session(session: bytes | msgspec.Raw | None) -> list[str]:
-    """Return the `session.update` that a session handed over with an offer stands for.
+def read_session(session: bytes | msgspec.Raw | None) -> dict[str, Any]:
+    """Return the session that was handed over with an offer.
 
     :raises RequestError: `invalid_parameter` when it is no JSON object.
     """
     if session is None:
-        return []
+        return {}
     try:
-        fields = msgspec.json.decode(session, type=dict[str, Any])
+        fields: dict[str, Any] = msgspec.json.decode(session, type=dict[str, Any])
     except (ValueError, RecursionError) as error:
         raise invalid("session", str(error)) from None
-    return [encode({"type": "session.update", "session": fields})]
+    return fields
 
 
 class Conversation:
@@ -88,6 +88,10 @@ class Conversation:
     def __init__(self, listener: WebRTCListener, websocket: WebSocket) -> None:
         self._listener = listener
         self._websocket = websocket
+        scope = websocket.scope
+        self._caller = Caller.from_headers(
+            "GET", scope["headers"], scheme=scope["scheme"], upgrade=True
+        )
 
     @classmethod
     async def accept(cls, listener: WebRTCListener, websocket: WebSocket) -> None:
@@ -126,8 +130,9 @@ class Conversation:
 
     async def _carry_out(self, message: Message, principal: Principal) -> Reply | None:
         if message.type == "rtc.offer":
-            first = read_session(message.session)
-            call = await self._listener.answer(message.sdp.encode(), principal, first)
+            access = self._listener.context.access
+            opening = {**access.session_of(self._caller), **read_session(message.session)}
+            call = await self._listener.answer(message.sdp.encode(), principal, opening)
             return Reply("rtc.answer", message.id, call.id, call.sdp)
         if message.type not in ("rtc.candidate", "rtc.hangup"):
             raise ProtocolError("unknown_type", f"there is no message {message.type[:100]!r}")
@@ -145,8 +150,6 @@ class Conversation:
         await self._websocket.send_text(encode(reply))
 
     def _judge(self) -> Principal:
-        scope = self._websocket.scope
-        caller = Caller.from_headers("GET", scope["headers"], scheme=scope["scheme"], upgrade=True)
-        principal = self._listener.context.access.judge(caller)
+        principal = self._listener.context.access.judge(self._caller)
         principal.require("infer")
         return principal

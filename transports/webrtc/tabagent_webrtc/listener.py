@@ -19,7 +19,7 @@ from .sdp import read_offer
 from .signalling import Signalling
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Mapping, Sequence
 
     from anyio.abc import TaskGroup
     from tabagent.core.ice import IceServer
@@ -62,8 +62,10 @@ class WebRTCListener(Listener):
         async with anyio.create_task_group() as self._tasks:
             await anyio.sleep_forever()
 
-    async def answer(self, offer: bytes, principal: Principal, first: Iterable[str] = ()) -> Call:
-        """Start a call; `first` are messages that count as sent on its realtime channel.
+    async def answer(
+        self, offer: bytes, principal: Principal, opening: Mapping[str, Any] | None = None
+    ) -> Call:
+        """Start a call; `opening` is the session that its realtime channels begin with.
 
         :raises RequestError: `overloaded` when there are too many peers or offers,
             `not_supported` where WebRTC does not work, `shutting_down`.
@@ -75,7 +77,7 @@ class WebRTCListener(Listener):
         self._answering += 1
         try:
             peer_type = await self._peer_type()
-            peer = peer_type(self.context, self.limits, principal, first)
+            peer = peer_type(self.context, self.limits, principal, opening)
             try:
                 call = Call(peer.id, await peer.answer(checked))
                 self._running().start_soon(self._run, peer)

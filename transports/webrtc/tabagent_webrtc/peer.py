@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import anyio
 from aiortc import RTCConfiguration, RTCIceServer, RTCPeerConnection, RTCSessionDescription
@@ -20,7 +20,7 @@ from .channel import CHUNKED_LABEL, DataChannelTransport, ErrorEvent
 from .sdp import is_usable_candidate
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Mapping
 
     from aiortc import RTCDataChannel
     from tabagent.core.ice import IceServer, TransportPolicy
@@ -52,14 +52,14 @@ class Peer:
         context: ListenerContext,
         limits: PeerLimits,
         principal: Principal,
-        first: Iterable[str] = (),
+        opening: Mapping[str, Any] | None = None,
     ) -> None:
-        """Prepare for an offer; `first` are messages that each `oai-events` channel starts with."""
+        """Prepare for an offer; with `opening` each `oai-events` channel begins."""
         self.id = new_id("rtc_")
         self.principal = principal
         self._context = context
         self._limits = limits
-        self._first = tuple(first)
+        self._opening = opening
         self._open: set[DataChannelTransport] = set()
         self._arrivals: asyncio.Queue[tuple[DataChannelTransport, str]] = asyncio.Queue()
         self._changed_at = time.monotonic()
@@ -199,9 +199,9 @@ class Peer:
             channel.send(encode(ErrorEvent(error_object(error))))
             channel.close()
             return
-        first = self._first if channel.label == REALTIME_LABEL else ()
+        opening = self._opening if channel.label == REALTIME_LABEL else None
         size = self._context.max_message_size
-        transport = DataChannelTransport(channel, self._association, size, first)
+        transport = DataChannelTransport(channel, self._association, size, opening)
         self._open.add(transport)
         self._arrivals.put_nowait((transport, protocol))
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.routing import Route, WebSocketRoute
+from tabagent.core.access import Caller
 from tabagent.core.errors import ProtocolError
 from tabagent.protocols.wire import encode, invalid
 
@@ -63,7 +64,14 @@ class Signalling:
         offer, session = _read_body(
             request.headers.get("content-type", ""), await _read_limited(request)
         )
-        call = await self._listener.answer(offer, principal, read_session(session))
+        scope = request.scope
+        caller = Caller.from_headers("POST", scope["headers"], scheme=scope["scheme"])
+        opening = {
+            **self._listener.context.access.session_of(caller),
+            **({"model": wanted} if (wanted := request.query_params.get("model")) else {}),
+            **read_session(session),
+        }
+        call = await self._listener.answer(offer, principal, opening)
         response = Response(call.sdp, 201, {"Location": f"{PATH}/{call.id}"}, SDP)
         for server in self._listener.ice_servers(principal):
             response.headers.append("Link", _link(server))
