@@ -3,11 +3,14 @@
 /** Gaps that are kept for the plot. */
 const KEPT_GAPS = 160;
 
+/** An answer that came within so many milliseconds came in too few pieces to time them. */
+const TOO_SHORT = 50;
+
 /** What has been measured of one answer; times in milliseconds. */
 export interface Measurement {
   firstToken: number | null;
   tokens: number;
-  /** Tokens per second since the first piece. */
+  /** Tokens per second since the first piece, or since the question where all came at once. */
   rate: number | null;
   /** Times between one arrival and the next, the oldest first. */
   gaps: readonly number[];
@@ -43,11 +46,13 @@ export class Meter {
 
   read(): Measurement {
     if (this.#first === null) return NOTHING_MEASURED;
-    const seconds = (this.#last - this.#first) / 1000;
+    const isShort = this.#last - this.#first < TOO_SHORT;
+    const seconds = (this.#last - (isShort ? this.#start : this.#first)) / 1000;
+    const counted = this.#tokens - (isShort ? 0 : this.#tokensOfFirst);
     return {
       firstToken: this.#first - this.#start,
       tokens: this.#tokens,
-      rate: seconds > 0 ? (this.#tokens - this.#tokensOfFirst) / seconds : null,
+      rate: seconds > 0 ? counted / seconds : null,
       gaps: this.#gaps.slice(),
     };
   }
