@@ -11,24 +11,34 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from tests.gguf_fixtures import ChainModel
+
+    Process = subprocess.Popen[str]
 
 READY = "TabAgent is ready at "
 
 
 @contextmanager
-def serving(home: Path, *flags: str) -> Iterator[str]:
-    """Run a server of its own, in `home`; gives its address."""
+def serving(
+    home: Path,
+    *flags: str,
+    within: Callable[[Callable[[], Process]], Process] = lambda call: call(),
+) -> Iterator[str]:
+    """Run a server of its own, in `home`; gives its address. `within` calls what starts it."""
     command = [sys.executable, "-m", "tabagent", "serve", "--port", "0", "--log-level", "warning"]
-    with subprocess.Popen(
-        [*command, *flags],
-        stderr=subprocess.PIPE,
-        text=True,
-        env=os.environ | {"TABAGENT_HOME": str(home), "TABAGENT_THREADS": "1"},
-    ) as process:
+
+    def start() -> Process:
+        return subprocess.Popen(
+            [*command, *flags],
+            stderr=subprocess.PIPE,
+            text=True,
+            env=os.environ | {"TABAGENT_HOME": str(home), "TABAGENT_THREADS": "1"},
+        )
+
+    with within(start) as process:
         try:
             yield _address(process)
         finally:
