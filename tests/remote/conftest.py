@@ -21,7 +21,15 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from msgspec import Struct
 
 from tests.e2e.conftest import serving
-from tests.remote.namespaces import PROXY_INSIDE, SERVER, TURN, Namespace, Network, missing
+from tests.remote.namespaces import (
+    PROXY_INSIDE,
+    SERVER,
+    TURN,
+    Namespace,
+    Network,
+    forbidden,
+    missing,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -58,8 +66,9 @@ def loopback_only() -> None:
 @pytest.fixture(scope="session")
 def network() -> Iterator[Network]:
     """The namespaces and their cables."""
-    reason = missing("turnserver", "nginx")
-    if reason is not None:
+    if reason := forbidden():
+        pytest.skip(reason)
+    if reason := missing("turnserver", "nginx"):
         assert os.environ.get("TABAGENT_REQUIRE_BROWSER") != "1", reason
         pytest.skip(reason)
     with ExitStack() as stack:

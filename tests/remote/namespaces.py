@@ -102,15 +102,18 @@ class Network:
             self.nat.command("iptables", "-D", *rule)
 
 
-def missing(*programs: str) -> str | None:
-    """Return why namespaces cannot be made or programs not run here; None when all is there."""
+def forbidden() -> str | None:
+    """Return why no namespaces can be made here; None when they can."""
     if not hasattr(os, "geteuid") or os.geteuid() != 0:
         return "only root makes network namespaces"
-    absent = [program for program in ("ip", "iptables", *programs) if not _found(program)]
-    if absent:
-        return f"there is no {', '.join(absent)}"
     tried = subprocess.run(["unshare", "--net", "true"], check=False, capture_output=True)
     return None if tried.returncode == 0 else "no network namespace can be made here"
+
+
+def missing(*programs: str) -> str | None:
+    """Return which programs are absent; None when all are there."""
+    absent = [program for program in ("ip", "iptables", *programs) if not _found(program)]
+    return f"there is no {', '.join(absent)}" if absent else None
 
 
 def _found(program: str) -> bool:
