@@ -1,6 +1,6 @@
 /** The client in Chromium, over a data channel. */
 
-import { afterEach, beforeAll, describe, expect, inject, it, vi } from "vitest";
+import { beforeAll, beforeEach, describe, expect, inject, it, vi } from "vitest";
 import { commands } from "vitest/browser";
 import { type ConnectOptions, connect } from "../../src/index.js";
 import { ANSWER } from "../answer.js";
@@ -41,7 +41,7 @@ describe("a dropped data channel", () => {
 describe("a call", () => {
   const fetched = vi.spyOn(globalThis, "fetch");
 
-  afterEach(() => fetched.mockClear());
+  beforeEach(() => void fetched.mockClear());
 
   /** Resolves to where the calls made so far are, in their order. */
   async function locations(): Promise<string[]> {
