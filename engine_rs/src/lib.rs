@@ -2,7 +2,7 @@
 //!
 //! Layers, each using only those above it: [`error`] · [`gguf`], [`hardware`] · [`ffi`] · [`model`],
 //! [`vocab`], [`context`] · [`sampler`], [`template`], [`sequence`], [`scheduler`] (no FFI) ·
-//! [`engine`] · [`waker`] · `python` (the only file that names `PyO3`).
+//! [`engine`] · [`waker`] · `python` (the only folder that names `PyO3`).
 
 pub mod context;
 pub mod engine;
