@@ -8,7 +8,7 @@ import platform
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmarks.rounds import BASELINE, FIRST, MANY, ONE, PEAK, RAW, SSE, START, WS
+from benchmarks.rounds import BASELINE, FIRST, LOAD, MANY, ONE, PEAK, RAW, SSE, START, WS
 
 if TYPE_CHECKING:
     from benchmarks.rounds import Plan, Samples
@@ -52,7 +52,7 @@ def table(plan: Plan, samples: Samples) -> str:
         f"| | {RAW} | {SSE} | {WS} | {BASELINE} | SSE / raw | WS / raw | SSE / {BASELINE} |",
         "|---|---|---|---|---|---|---|---|",
     ]
-    for quantity in (ONE, MANY, FIRST, START, PEAK):
+    for quantity in (ONE, MANY, FIRST, START, LOAD, PEAK):
         figures = [_number(samples.median(quantity, who)) for who in (RAW, SSE, WS, BASELINE)]
         ratios = [
             _number(samples.ratio(quantity, ours, peer), digits=3)

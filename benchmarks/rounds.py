@@ -56,11 +56,12 @@ class Samples:
         return statistics.median(a / b for a, b in zip(ours, theirs, strict=True))
 
 
-ONE, MANY, FIRST, START, PEAK = (
+ONE, MANY, FIRST, START, LOAD, PEAK = (
     "tokens/s, 1 stream",
     f"tokens/s, {PARALLEL} streams, prompts included",
     "first token, ms",
     "start to first token, s",
+    "load to first token, s",
     "peak RSS, MB",
 )
 
@@ -99,10 +100,15 @@ def measure_idle(rounds: int) -> Samples:
 
 
 def _measure_starts(plan: Plan, runtime: Runtime, samples: Samples, prompt: str) -> None:
-    with _tabagent(plan, runtime) as server:
+    with _tabagent(plan, runtime, "--model", str(plan.model)) as server:
         samples.add(START, SSE, servers.first_token_after_start(server, prompt))
+    with _tabagent(plan, runtime, "--no-model", "--models-dir", str(plan.model.parent)) as server:
+        samples.add(LOAD, SSE, servers.first_token_after_load(server, plan.model.stem, prompt))
     with servers.llama_server(runtime, plan.model, plan.threads, PARALLEL, CONTEXT) as server:
-        samples.add(START, BASELINE, servers.first_token_after_start(server, prompt))
+        spawned = servers.first_token_after_start(server, prompt)
+        samples.add(START, BASELINE, spawned)
+        # Whoever runs models in subprocesses loads one by starting one.
+        samples.add(LOAD, BASELINE, spawned)
 
 
 def _measure_raw(plan: Plan, runtime: Runtime, samples: Samples) -> None:
@@ -133,9 +139,11 @@ def _measure_streams(
     samples.add(MANY, name, PARALLEL * each / span)
 
 
-def _tabagent(plan: Plan, runtime: Runtime) -> contextlib.AbstractContextManager[Server]:
+def _tabagent(
+    plan: Plan, runtime: Runtime, *models: str
+) -> contextlib.AbstractContextManager[Server]:
     return servers.tabagent(
-        "--model", str(plan.model), "--runtime", runtime.id, "--threads", str(plan.threads),
+        *models, "--runtime", runtime.id, "--threads", str(plan.threads),
         "--parallel", str(PARALLEL), "--ctx-size", str(CONTEXT),
     )  # fmt: skip
 
@@ -144,7 +152,7 @@ def _tabagent(plan: Plan, runtime: Runtime) -> contextlib.AbstractContextManager
 def _both(plan: Plan, runtime: Runtime) -> Iterator[tuple[Server, Server]]:
     """Run both servers side by side; the one that is not asked sleeps."""
     with (
-        _tabagent(plan, runtime) as ours,
+        _tabagent(plan, runtime, "--model", str(plan.model)) as ours,
         servers.llama_server(runtime, plan.model, plan.threads, PARALLEL, CONTEXT) as theirs,
     ):
         yield ours, theirs

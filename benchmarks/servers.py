@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import http.client
 import json
 import os
 import re
@@ -99,6 +100,19 @@ def raw_loop(
 def first_token_after_start(server: Server, prompt: str) -> float:
     """Seconds from a server's launch to its first token."""
     return stream(Sse(), server.port, [prompt], 1)[0].first - server.launched
+
+
+def first_token_after_load(server: Server, model: str, prompt: str) -> float:
+    """Seconds from asking a running TabAgent to load a model to its first token."""
+    asked = time.monotonic()
+    connection = http.client.HTTPConnection("127.0.0.1", server.port)
+    with contextlib.closing(connection):
+        body = json.dumps({"model": model})
+        connection.request("POST", "/v1/models/load", body, {"Content-Type": "application/json"})
+        reply = connection.getresponse()
+        if reply.status != 200:
+            raise RuntimeError(reply.read().decode(errors="replace"))
+    return stream(Sse(), server.port, [prompt], 1)[0].first - asked
 
 
 @contextlib.contextmanager
