@@ -38,8 +38,6 @@ class LineProtocol(Protocol):
     def __init__(self, principal: Principal) -> None:
         super().__init__(principal)
         self.prefix = f"{next(_serial)}/"
-        self._requests: list[Request] = []
-        self._messages: list[str] = []
         self._waiting: dict[str, Request] = {}
 
     def open(self, opening: Mapping[str, Any]) -> None:
@@ -77,14 +75,6 @@ class LineProtocol(Protocol):
                 self._say(id=self._theirs(event.request_id), models=states)
             case ModelStateChanged():
                 self._say(model=event.model, state=event.state)
-
-    def requests_received(self) -> list[Request]:
-        requests, self._requests = self._requests, []
-        return requests
-
-    def messages_to_send(self) -> list[str]:
-        messages, self._messages = self._messages, []
-        return messages
 
     def _say(self, **fields: Any) -> None:
         self._messages.append(json.dumps(fields))

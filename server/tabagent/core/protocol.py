@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from .requests import Principal, Request
 
 __all__ = ["AnswerWriter", "Protocol"]
+
+T = TypeVar("T")
 
 
 class AnswerWriter(ABC):
@@ -49,7 +51,10 @@ class Protocol(ABC):
     name: ClassVar[str]
 
     def __init__(self, principal: Principal) -> None:
+        """Begin with nothing to do: a dialect adds to `_requests` and to `_messages`."""
         self.principal = principal
+        self._requests: list[Request] = []
+        self._messages: list[str] = []
 
     def open(self, opening: Mapping[str, Any]) -> None:
         """Begin, before the first message; `opening` is what the peer asked for on connecting."""
@@ -71,10 +76,17 @@ class Protocol(ABC):
     def send_event(self, event: Event) -> None:
         """Take one event of a request that this protocol handed out, or of a model."""
 
-    @abstractmethod
     def requests_received(self) -> list[Request]:
         """Return, once each, the requests to carry out now."""
+        return _drain(self._requests)
 
-    @abstractmethod
     def messages_to_send(self) -> list[str]:
         """Return, once each, the messages to send now."""
+        return _drain(self._messages)
+
+
+def _drain(items: list[T]) -> list[T]:
+    # The list stays the same one: writers of answers hold on to it.
+    drained = items.copy()
+    items.clear()
+    return drained

@@ -15,7 +15,7 @@ from .wire import ErrorBody, encode, error_object
 
 if TYPE_CHECKING:
     from tabagent.core.events import Event, TokenLogprob
-    from tabagent.core.requests import GenerateRequest, Principal, Request
+    from tabagent.core.requests import GenerateRequest, Principal
 
 __all__ = ["FINGERPRINT", "CompletionExchange", "Exchange"]
 
@@ -27,7 +27,8 @@ class Exchange(Protocol):
     """One request body in; server-sent events or one whole JSON body out.
 
     Attributes:
-        stream: Whether the body asks for events; known once it has been received.
+        stream: Whether the body asks for events, which then are the messages; known once it has
+            been received.
         error: Why there is no (whole) answer, if there is none.
         created: When the request came, in Unix seconds.
     """
@@ -40,8 +41,6 @@ class Exchange(Protocol):
         self.stream = False
         self.error: TabagentError | None = None
         self.created = int(time.time())
-        self._requests: list[Request] = []
-        self._messages: list[str] = []
 
     def receive_message(self, message: str | bytes) -> None:
         """Take the request body; when it is refused, `error` says why."""
@@ -49,17 +48,6 @@ class Exchange(Protocol):
             self._requests.append(self._read(message))
         except TabagentError as error:
             self._fail(error)
-
-    def requests_received(self) -> list[Request]:
-        """Return the request, once."""
-        requests, self._requests = self._requests, []
-        return requests
-
-    def messages_to_send(self) -> list[str]:
-        """Return the events to send now, as JSON texts; none unless `stream` is set."""
-        messages = self._messages.copy()
-        self._messages.clear()
-        return messages
 
     def server_sent_event(self, message: str) -> str:
         """Return the text that carries one message of `messages_to_send`."""

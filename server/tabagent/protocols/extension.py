@@ -44,7 +44,7 @@ from .wire import decode, encode, invalid, new_id
 
 if TYPE_CHECKING:
     from tabagent.core.events import Event, ModelStatus
-    from tabagent.core.requests import Principal, Request
+    from tabagent.core.requests import Principal
 
 __all__ = ["MAX_OPEN", "UNSUPPORTED", "ExtensionProtocol"]
 
@@ -102,8 +102,6 @@ class ExtensionProtocol(Protocol):
         """Measure rates by `clock` (seconds)."""
         super().__init__(principal)
         self._clock = clock
-        self._requests: list[Request] = []
-        self._messages: list[str] = []
         self._settings: dict[str, Any] = {}
         self._generations: dict[str, Generation] = {}
         self._commands: dict[str, _Command] = {}
@@ -151,17 +149,6 @@ class ExtensionProtocol(Protocol):
                 command.call.fail(event.error)
             else:
                 command.answer(command.call, event)
-
-    def requests_received(self) -> list[Request]:
-        """Return, once each, the requests to carry out now."""
-        requests, self._requests = self._requests, []
-        return requests
-
-    def messages_to_send(self) -> list[str]:
-        """Return, once each, the messages to send now."""
-        messages = self._messages.copy()
-        self._messages.clear()
-        return messages
 
     def _take_ping(self, envelope: Envelope) -> None:
         """Take a message without an action: the keep-alive of duplex connections, or an error."""

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from tabagent.core.events import Event
-    from tabagent.core.requests import Principal, Request
+    from tabagent.core.requests import Principal
 
 __all__ = ["AUDIO_EVENTS", "MAX_OPEN_RESPONSES", "RealtimeProtocol"]
 
@@ -128,8 +128,7 @@ class RealtimeProtocol(Protocol):
         super().__init__(principal)
         self._session = Session()
         self._conversation = Conversation()
-        self._outbox = Outbox()
-        self._requests: list[Request] = []
+        self._outbox = Outbox(self._messages)
         self._turns: dict[str, _Turn] = {}
         self._told: dict[str, ModelStateChanged] = {}  # the state of each model the peer knows
 
@@ -173,15 +172,6 @@ class RealtimeProtocol(Protocol):
             self._tell_model_state(event)
         elif not isinstance(event, DownloadProgress):
             self._tell_response(event)
-
-    def requests_received(self) -> list[Request]:
-        """Return, once each, the requests to carry out now."""
-        requests, self._requests = self._requests, []
-        return requests
-
-    def messages_to_send(self) -> list[str]:
-        """Return, once each, the messages to send now."""
-        return self._outbox.drain()
 
     def _take(self, message: str, envelope: Envelope) -> None:
         match envelope.type:

@@ -46,10 +46,11 @@ _PLACEHOLDER = "\0"
 
 
 class Outbox:
-    """What is to be sent: every event gets an id that is unique on its connection."""
+    """Writes events: each gets an id that is unique on its connection."""
 
-    def __init__(self) -> None:
-        self._messages: list[str] = []
+    def __init__(self, messages: list[str]) -> None:
+        """Write to `messages`."""
+        self._messages = messages
         self._prefix = new_id("event_")[:22]
         self._count = 0
 
@@ -61,12 +62,6 @@ class Outbox:
     def put_framed(self, before: str, text: str, after: str) -> None:
         """Add an event of which only the text and the id are new; its id comes last."""
         self._messages.append(f'{before}{encode(text)}{after}{self._next_id()}"}}')
-
-    def drain(self) -> list[str]:
-        """Return, once each, the messages to send."""
-        messages = self._messages.copy()
-        self._messages.clear()
-        return messages
 
     def _next_id(self) -> str:
         self._count += 1

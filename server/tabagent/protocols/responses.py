@@ -42,7 +42,7 @@ from .wire import decode, encode, error_object, invalid, new_id, not_supported
 
 if TYPE_CHECKING:
     from tabagent.core.events import Event
-    from tabagent.core.requests import GenerateRequest, Principal, Request
+    from tabagent.core.requests import GenerateRequest, Principal
 
 __all__ = ["MAX_LANE_QUEUE", "MAX_OPEN_RESPONSES", "ResponsesProtocol"]
 
@@ -112,8 +112,6 @@ class ResponsesProtocol(Protocol):
 
     def __init__(self, principal: Principal) -> None:
         super().__init__(principal)
-        self._requests: list[Request] = []
-        self._messages: list[str] = []
         self._lanes: dict[str | None, deque[_Turn]] = {}  # the first turn of each runs
         self._running: dict[str, _Turn] = {}
         self._resumed: dict[str, Envelope] = {}  # what resumed each response
@@ -150,17 +148,6 @@ class ResponsesProtocol(Protocol):
                 self._answer_command(self._commands.pop(event.request_id), event)
             else:
                 self._tell_response(self._running[event.request_id], event)
-
-    def requests_received(self) -> list[Request]:
-        """Return, once each, the requests to carry out now."""
-        requests, self._requests = self._requests, []
-        return requests
-
-    def messages_to_send(self) -> list[str]:
-        """Return, once each, the messages to send now."""
-        messages = self._messages.copy()
-        self._messages.clear()
-        return messages
 
     def _take(self, message: str, envelope: Envelope) -> None:
         match envelope.type:
