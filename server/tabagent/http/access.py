@@ -8,6 +8,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import Response
 
 from tabagent.core.access import Caller
+from tabagent.core.body import join_body
 from tabagent.core.errors import AccessError, ProtocolError
 
 from .errors import JSON, error_response
@@ -118,9 +119,4 @@ async def read_body(request: Request, max_size: int) -> bytes:
     media_type = headers.get("content-type", "").partition(";")[0].strip().lower()
     if from_browser and media_type != JSON:
         raise ProtocolError("invalid_message", f"the content type must be {JSON}")
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > max_size:
-            raise ProtocolError("message_too_big", f"a body has at most {max_size} bytes")
-    return bytes(body)
+    return await join_body(request.stream(), max_size)

@@ -11,6 +11,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.routing import Route, WebSocketRoute
 from tabagent.core.access import Caller
+from tabagent.core.body import join_body
 from tabagent.core.errors import ProtocolError
 from tabagent.protocols.wire import encode, invalid
 
@@ -61,9 +62,8 @@ class Signalling:
         """Answer an offer with 201, the call's `Location`, and the ICE servers as `Link`s."""
         principal = _principal_of(request)
         principal.require("infer")
-        offer, session = _read_body(
-            request.headers.get("content-type", ""), await _read_limited(request)
-        )
+        body = await join_body(request.stream(), MAX_BODY_SIZE)
+        offer, session = _read_body(request.headers.get("content-type", ""), body)
         scope = request.scope
         caller = Caller.from_headers("POST", scope["headers"], scheme=scope["scheme"])
         opening = {
@@ -89,15 +89,6 @@ class Signalling:
 def _principal_of(request: Request) -> Principal:
     principal: Principal = request.state.principal  # put there by the application
     return principal
-
-
-async def _read_limited(request: Request) -> bytes:
-    body = bytearray()
-    async for piece in request.stream():
-        body += piece
-        if len(body) > MAX_BODY_SIZE:
-            raise ProtocolError("message_too_big", f"a body has at most {MAX_BODY_SIZE} bytes")
-    return bytes(body)
 
 
 def _read_body(content_type: str, body: bytes) -> tuple[bytes, bytes | None]:
