@@ -15,11 +15,9 @@ from tabagent import __version__
 from tabagent.core.errors import AccessError, ProtocolError, RequestError
 
 from .framing import encode_frame
-from .shim import PROTOCOL_VERSION
+from .shim import PROTOCOL_VERSION, receive_exactly
 
 if TYPE_CHECKING:
-    import socket
-
     from .endpoint import Endpoint
     from .transport import FrameConnection
 
@@ -81,9 +79,9 @@ def greet(endpoint: Endpoint) -> HelloReply:
     connection.settimeout(HELLO_TIMEOUT)
     hello = Hello(PROTOCOL_VERSION, key=endpoint.key)
     connection.sendall(encode_frame(msgspec.json.encode(hello)))
-    (size,) = struct.unpack("=I", _receive_exactly(connection, 4))
+    (size,) = struct.unpack("=I", receive_exactly(connection, 4))
     try:
-        return msgspec.json.decode(_receive_exactly(connection, size), type=HelloReply)
+        return msgspec.json.decode(receive_exactly(connection, size), type=HelloReply)
     except msgspec.DecodeError as error:
         raise ConnectionRefusedError(f"the server speaks another version: {error}") from None
 
@@ -96,16 +94,6 @@ async def _receive_hello(connection: FrameConnection) -> Hello:
     except (TimeoutError, msgspec.DecodeError, RecursionError):
         text = "a connection starts with tabagent.hello"
         raise ProtocolError("invalid_message", text) from None
-
-
-def _receive_exactly(connection: socket.socket, size: int) -> bytes:
-    data = b""
-    while len(data) < size:
-        more = connection.recv(size - len(data))
-        if not more:
-            raise ConnectionResetError("the server closed the connection")
-        data += more
-    return data
 
 
 def _own_uid() -> int | None:

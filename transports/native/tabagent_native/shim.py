@@ -318,7 +318,7 @@ def receive_exactly(server: _socket.socket, size: int) -> bytes:
     while len(data) < size:
         more = server.recv(size - len(data))
         if not more:
-            raise ConnectionResetError("it closed the connection")
+            raise ConnectionResetError("the connection was closed")
         data += more
     return data
 
