@@ -5,7 +5,6 @@ from __future__ import annotations
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
-import anyio
 from tabagent.core.errors import TransportClosed
 from tabagent.core.transport import Transport
 from tabagent.testing import TransportPair
@@ -13,11 +12,10 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
 from tests.servers import websocket_server
+from tests.transports.acceptor import Acceptor
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
-
-    from tabagent.core.requests import Principal
 
 __all__ = ["DialledWebSocket", "websocket_pair"]
 
@@ -53,18 +51,11 @@ class DialledWebSocket(Transport):
 @asynccontextmanager
 async def websocket_pair() -> AsyncIterator[TransportPair]:
     """Connect a client to the listener."""
-    accepted: list[Transport] = []
-    connected, done = anyio.Event(), anyio.Event()
-
-    async def handle(transport: Transport, protocol: str, principal: Principal) -> None:
-        accepted.append(transport)
-        connected.set()
-        await done.wait()
-
-    async with websocket_server(handle) as port:
+    acceptor = Acceptor()
+    async with websocket_server(acceptor.handle) as port:
         url = f"ws://127.0.0.1:{port}/v1/responses"
         async with connect(url, compression=None, ping_interval=None) as connection:
-            await connected.wait()
+            accepted = await acceptor.accept()
             dialled = DialledWebSocket(connection)
-            yield TransportPair(accepted[0], dialled, dialled.send_bytes)
-            done.set()
+            yield TransportPair(accepted.transport, dialled, dialled.send_bytes)
+            acceptor.let_go()

@@ -11,22 +11,22 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 from anyio.streams.buffered import BufferedByteReceiveStream
-from msgspec import Struct
 from tabagent.core.access import AccessPolicy
 from tabagent.core.errors import TransportClosed
-from tabagent.core.requests import Principal
 from tabagent.core.transport import ListenerContext, Transport
 from tabagent.testing import TransportPair
 from tabagent_native import NativeListener
 from tabagent_native.install import Host, HostFolders
 from tabagent_native.manifest import Extensions
 
+from tests.transports.acceptor import Acceptor
+
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
     from anyio.abc import Process
-    from anyio.streams.memory import MemoryObjectReceiveStream
+    from tabagent.core.requests import Principal
     from tabagent.core.transport import ConnectionHandler
 
 EXTENSION = "abcdefghijklmnopabcdefghijklmnop"
@@ -111,14 +111,6 @@ class Port(Transport):
             return await self.process.wait()
 
 
-class Accepted(Struct):
-    """A connection as the listener hands it out."""
-
-    transport: Transport
-    protocol: str
-    principal: Principal
-
-
 @asynccontextmanager
 async def serving(
     run: Path, handle: ConnectionHandler, max_message_size: int = LIMIT
@@ -135,17 +127,11 @@ async def serving(
 
 
 @asynccontextmanager
-async def accepting(run: Path) -> AsyncIterator[MemoryObjectReceiveStream[Accepted]]:
-    """Serve; the connections come out of the stream, and stay open until it is left."""
-    connected, connections = anyio.create_memory_object_stream[Accepted](100)
-
-    async def handle(transport: Transport, protocol: str, principal: Principal) -> None:
-        await connected.send(Accepted(transport, protocol, principal))
-        await anyio.sleep_forever()
-
-    with connected, connections:
-        async with serving(run, handle):
-            yield connections
+async def accepting(run: Path) -> AsyncIterator[Acceptor]:
+    """Serve; the connections stay open until this is left."""
+    acceptor = Acceptor()
+    async with serving(run, acceptor.handle):
+        yield acceptor
 
 
 async def echo(transport: Transport, protocol: str, principal: Principal) -> None:
@@ -174,10 +160,10 @@ class PatientPort(Port):
 async def native_pair(root: Path) -> AsyncIterator[TransportPair]:
     """Connect a transport to a browser's port, through a shim."""
     home = await anyio.to_thread.run_sync(Home, root)
-    async with accepting(home.run) as connections, home.port() as port:
+    async with accepting(home.run) as acceptor, home.port() as port:
         peer = PatientPort(port.process)
         await peer.send('"first"')
         with anyio.fail_after(DEADLINE):
-            accepted = await connections.receive()
+            accepted = await acceptor.accept()
             assert await accepted.transport.receive() == '"first"'
         yield TransportPair(accepted.transport, peer, peer.send_bytes)

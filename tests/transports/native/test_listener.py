@@ -128,11 +128,11 @@ async def test_another_users_connection_is_refused(
 async def test_the_first_message_chooses_the_protocol_and_reaches_it(
     tmp_path: Path, first: Any, protocol: str
 ) -> None:
-    async with accepting(tmp_path) as connections:
+    async with accepting(tmp_path) as acceptor:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(say, tmp_path, HELLO, first)
             with anyio.fail_after(DEADLINE):
-                accepted = await connections.receive()
+                accepted = await acceptor.accept()
                 message = await accepted.transport.receive()
             await accepted.transport.aclose()
     sent = first if isinstance(first, bytes) else json.dumps(first).encode()

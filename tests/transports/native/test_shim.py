@@ -113,10 +113,10 @@ async def test_an_error_comes_without_any_message_too(home: Home) -> None:
 
 
 async def test_the_end_of_the_input_ends_the_shim_and_its_connection(home: Home) -> None:
-    async with accepting(home.run) as connections, home.port() as port:
+    async with accepting(home.run) as acceptor, home.port() as port:
         await port.send("{}")
         with anyio.fail_after(DEADLINE):
-            accepted = await connections.receive()
+            accepted = await acceptor.accept()
             assert await accepted.transport.receive() == "{}"
             await port.aclose()
             assert await port.ended() == 0
@@ -135,10 +135,10 @@ async def test_a_browser_that_takes_nothing_any_more_ends_the_shim(home: Home) -
         process.stdout.close()
         return process
 
-    async with accepting(home.run) as connections:
+    async with accepting(home.run) as acceptor:
         process = await anyio.to_thread.run_sync(start_and_stop_listening)
         with process, anyio.fail_after(DEADLINE):
-            accepted = await connections.receive()
+            accepted = await acceptor.accept()
             await accepted.transport.send('"anyone there?"')
             assert await anyio.to_thread.run_sync(process.wait, DEADLINE) == 0
 

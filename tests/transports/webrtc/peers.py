@@ -27,6 +27,7 @@ from tabagent.testing import TransportPair
 from tabagent_webrtc import WebRTCListener
 
 from tests.servers import http_server
+from tests.transports.acceptor import Acceptor
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -272,22 +273,14 @@ async def webrtc_server(
 @asynccontextmanager
 async def webrtc_pair() -> AsyncIterator[TransportPair]:
     """Connect a client to the listener."""
-    accepted: list[Transport] = []
-    connected, done = anyio.Event(), anyio.Event()
-
-    async def handle(transport: Transport, protocol: str, principal: Principal) -> None:
-        accepted.append(transport)
-        connected.set()
-        await done.wait()
-
-    async with webrtc_server(handle) as port, calling(port) as caller:
+    acceptor = Acceptor()
+    async with webrtc_server(acceptor.handle) as port, calling(port) as caller:
         channel = caller.open()
         await caller.call()
         await channel.opened()
         channel.take_only_what_is_read(caller.sctp)
-        await connected.wait()
-        yield TransportPair(accepted[0], channel, channel.send_bytes)
-        done.set()
+        accepted = await acceptor.accept()
+        yield TransportPair(accepted.transport, channel, channel.send_bytes)
 
 
 async def echo(transport: Transport, protocol: str, principal: Principal) -> None:
