@@ -13,6 +13,7 @@ from blockbuster import blockbuster_ctx
 from hypothesis import settings
 
 from tests.gguf_fixtures import ChainModel, numbered_pieces, write_chain, write_tiny
+from tests.hub.local_hub import LocalHub, local_hub
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -106,3 +107,15 @@ def long_chain_model(models_dir: Path) -> ChainModel:
 def tiny_model(models_dir: Path) -> Path:
     """Answers anything: random weights."""
     return write_tiny(models_dir / "tiny.gguf")
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[LocalHub]:
+    """A Hub that the processes which this test starts take for the real one."""
+    for name in [name for name in os.environ if name.startswith(("HF_", "HUGGING"))]:
+        monkeypatch.delenv(name)
+    with local_hub() as hub:
+        monkeypatch.setenv("HF_ENDPOINT", hub.url)
+        monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
+        monkeypatch.setenv("NO_PROXY", "*")
+        yield hub

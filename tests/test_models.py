@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 from tabagent.config import Config, ConfigError, Paths
-from tabagent.models import GUIDE, configured_models, find_model, installed_models
+from tabagent.core.errors import RequestError
+from tabagent.models import GUIDE, configured_models, delete_model, find_model, installed_models
 
 
 @pytest.fixture
@@ -60,6 +61,45 @@ def test_the_models_folder_lists_its_gguf_files(paths: Paths) -> None:
         (paths.models / name).touch()
     assert [model.id for model in installed_models(paths.models)] == ["a", "b"]
     assert installed_models(paths.models / "absent") == []
+
+
+def test_a_split_model_is_listed_once_by_its_first_part(paths: Paths) -> None:
+    own = paths.models / "big"
+    own.mkdir()
+    for folder, name in ((paths.models, "flat"), (own, "big"), (paths.models, ".hidden")):
+        for part in (1, 2):
+            (folder / f"{name}-0000{part}-of-00002.gguf").touch()
+    found = installed_models(paths.models)
+    assert [model.id for model in found] == ["big", "flat"]
+    assert found[0].source == str(own / "big-00001-of-00002.gguf")
+
+
+@pytest.mark.parametrize("model", ["big", "flat", "one"])
+def test_a_deleted_model_goes_with_all_its_files(paths: Paths, model: str) -> None:
+    (paths.models / "big").mkdir()
+    for name in ("big/big-00001-of-00002", "big/big-00002-of-00002", "one"):
+        (paths.models / f"{name}.gguf").touch()
+    for part in (1, 2):
+        (paths.models / f"flat-0000{part}-of-00002.gguf").touch()
+    delete_model(model, paths.models)
+    left = {"big", "flat", "one"} - {model}
+    assert {found.id for found in installed_models(paths.models)} == left
+    assert {
+        path.name.split("-0")[0].removesuffix(".gguf") for path in paths.models.iterdir()
+    } == left
+
+
+def test_deleting_a_model_that_is_not_in_the_folder_is_refused(paths: Paths) -> None:
+    with pytest.raises(RequestError, match="no model 'x'"):
+        delete_model("x", paths.models)
+
+
+def test_deleting_also_takes_what_an_interrupted_pull_has_left(paths: Paths) -> None:
+    staged = paths.models / ".pulling" / "half-0123456789ab"
+    staged.mkdir(parents=True)
+    (staged / "half.gguf.partial").write_bytes(b"GG")
+    delete_model("half", paths.models)
+    assert not staged.exists()
 
 
 def test_a_model_is_found_by_id_and_by_path(paths: Paths, tmp_path: Path) -> None:

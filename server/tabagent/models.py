@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -10,11 +11,23 @@ from typing import TYPE_CHECKING, Final
 from msgspec import Struct
 
 from .config import ConfigError
+from .core.errors import RequestError
+from .hub.reference import PART
+from .hub.staging import remove_staged
 
 if TYPE_CHECKING:
     from .config import Config, Paths
 
-__all__ = ["GUIDE", "NamedModel", "configured_models", "find_model", "installed_models"]
+__all__ = [
+    "GUIDE",
+    "NamedModel",
+    "configured_models",
+    "delete_model",
+    "find_model",
+    "installed_models",
+    "model_id_of",
+    "models_folder",
+]
 
 GUIDE: Final = "tabagent-guide"
 """The id of the embedded model, which is served when no other is named."""
@@ -48,8 +61,54 @@ def configured_models(config: Config, paths: Paths) -> list[NamedModel]:
 
 
 def installed_models(folder: Path) -> list[NamedModel]:
-    """Return the model files in a folder; it need not exist."""
-    return [NamedModel(file.stem, str(file)) for file in sorted(folder.glob("*.gguf"))]
+    """Return the models in a folder; it need not exist.
+
+    Each is a file, or the first part of a split one, there or in a folder of its own.
+    """
+    models = []
+    for file in sorted([*folder.glob("*.gguf"), *folder.glob("*/*-00001-of-*.gguf")]):
+        part = PART.fullmatch(file.stem)
+        hidden = any(name.startswith(".") for name in file.relative_to(folder).parts)
+        if not hidden and (part is None or int(part["number"]) == 1):
+            models.append(NamedModel(model_id_of(file), str(file)))
+    return models
+
+
+def model_id_of(file: Path) -> str:
+    """Return the id that a model has from its file, or from any part of it."""
+    part = PART.fullmatch(file.stem)
+    return part["base"] if part else file.stem
+
+
+def model_files(model: NamedModel) -> list[Path]:
+    """Return the files of an installed model: all parts of a split one."""
+    file = Path(model.source)
+    part = PART.fullmatch(file.stem)
+    if part is None:
+        return [file]
+    last = f"-of-{part['count']}.gguf"
+    return [
+        file.with_name(f"{part['base']}-{number:05}{last}")
+        for number in range(1, int(part["count"]) + 1)
+    ]
+
+
+def delete_model(model_id: str, folder: Path) -> None:
+    """Delete an installed model, and what an interrupted pull has left of it.
+
+    :raises RequestError: `model_not_found` when the folder has none of that name.
+    """
+    model = next((each for each in installed_models(folder) if each.id == model_id), None)
+    if not remove_staged(model_id, folder) and model is None:
+        text = f"there is no model {model_id!r} in {folder}"
+        raise RequestError("model_not_found", text, param="model")
+    if model is not None:
+        for file in model_files(model):  # the first part first: without it there is no model
+            file.unlink(missing_ok=True)
+        own_folder = Path(model.source).parent
+        if own_folder != folder:
+            with suppress(OSError):
+                own_folder.rmdir()
 
 
 def find_model(text: str, config: Config, paths: Paths) -> NamedModel:
@@ -80,7 +139,7 @@ def _named(text: str, folder: Path) -> NamedModel:
         path = folder / path
     if path.exists():
         source = str(path.absolute())
-    return NamedModel(name or Path(source).stem, source)
+    return NamedModel(name or model_id_of(Path(source)), source)
 
 
 def _is_path(text: str) -> bool:

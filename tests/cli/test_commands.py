@@ -34,8 +34,6 @@ def test_the_help_names_every_command_and_the_exit_codes(run: Run) -> None:
     [
         "bench",
         "cache clear",
-        "models pull org/model",
-        "models rm x",
     ],
 )
 def test_what_is_not_there_says_so(run: Run, command: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import http.client
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import msgspec
 
@@ -15,7 +15,7 @@ from tabagent.tls import client_context
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Generator, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 
     from tabagent.config import Config, Paths
 
@@ -87,6 +87,29 @@ class ServerClient:
             _raise_for_status(response)
             return _object(response.read())
 
+    def delete_model(self, model_id: str) -> None:
+        """Delete a model and its files.
+
+        :raises TabagentError: with the code of the server's error.
+        """
+        with self._response("DELETE", f"/v1/models/{quote(model_id)}", None) as response:
+            _raise_for_status(response)
+
+    def pull(self, reference: str, progress: Callable[[str, int, int], object]) -> str:
+        """Let the server pull a model; return its id. Leaving, by an error or Ctrl-C, cancels it.
+
+        :raises TabagentError: with the code of the server's error.
+        """
+        body = {"model": reference, "stream": True}
+        with self._response("POST", "/v1/models/pull", body) as response:
+            _raise_for_status(response)
+            for event in _events(response):
+                if event.get("type") == "tabagent.model.pull.progress":
+                    progress(event["file"], event["done"], event["total"])
+                elif event.get("type") == "tabagent.model.pull":
+                    return str(event["model"]["id"])
+        raise BackendError("upstream_failed", "the server left before the end")
+
     def stream_chat(
         self, model: str | None, messages: Sequence[Mapping[str, str]], settings: Mapping[str, Any]
     ) -> Generator[str]:
@@ -99,13 +122,7 @@ class ServerClient:
             body["model"] = model
         with self._response("POST", "/v1/chat/completions", body) as response:
             _raise_for_status(response)
-            while line := response.readline():
-                field, _, data = line.strip().partition(b": ")
-                if field != b"data" or data == b"[DONE]":
-                    continue
-                chunk = _object(data)
-                if "error" in chunk:
-                    raise _error(chunk)
+            for chunk in _events(response):
                 for choice in chunk.get("choices", ()):
                     yield choice["delta"].get("content") or ""
 
@@ -130,6 +147,17 @@ class ServerClient:
                 host, port, timeout=CONNECT_TIMEOUT, context=self._tls
             )
         return http.client.HTTPConnection(host, port, timeout=CONNECT_TIMEOUT)
+
+
+def _events(response: http.client.HTTPResponse) -> Iterator[dict[str, Any]]:
+    """Yield the data of server-sent events; raise the error that one carries."""
+    while line := response.readline():
+        field, _, data = line.strip().partition(b": ")
+        if field == b"data" and data != b"[DONE]":
+            event = _object(data)
+            if "error" in event:
+                raise _error(event)
+            yield event
 
 
 def _raise_for_status(response: http.client.HTTPResponse) -> None:

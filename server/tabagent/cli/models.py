@@ -9,8 +9,7 @@ import click
 
 from tabagent.config import Paths, load_config
 
-from .absent import refusing
-from .output import as_json, pairs, show_json, size, table
+from .output import as_json, download_bar, pairs, show_json, size, table
 from .runtime import engine_errors
 
 if TYPE_CHECKING:
@@ -21,7 +20,7 @@ __all__ = ["models"]
 DEFAULT_CONTEXT = 8192
 
 
-@click.group(commands=[refusing("models", "pull"), refusing("models", "rm")])
+@click.group()
 def models() -> None:
     """The models that are there."""
 
@@ -75,6 +74,51 @@ def inspect(model: str, as_json: bool) -> None:
         show_json({"path": source, "verdict": verdict, "estimate": estimate, **found})
     else:
         _show(source, verdict, estimate, found)
+
+
+@models.command()
+@click.argument("reference", metavar="hf:OWNER/REPO[:FILE|:QUANT]")
+@click.option("--quiet", is_flag=True, help="Show no progress.")
+def pull(reference: str, quiet: bool) -> None:
+    """Download a model from the Hugging Face Hub; what is there already is not fetched again.
+
+    Without FILE or QUANT: the only model of the repository, else its Q4_K_M. HF_TOKEN opens gated
+    repositories. A running server does the work and knows the model at once.
+    """
+    from tabagent.hub import parse_reference
+
+    from .client import find_server
+
+    wanted = parse_reference(reference)
+    paths = Paths.locate(os.environ)
+    config = load_config({}, os.environ, paths.config_file)
+    server = find_server(config, paths)
+    with download_bar(quiet) as progress:
+        if server is not None:
+            model_id = server.pull(str(wanted), progress)
+        else:
+            from tabagent.hub.download import pull_model
+            from tabagent.models import model_id_of, models_folder
+
+            model_id = model_id_of(pull_model(wanted, models_folder(config, paths), progress))
+    click.echo(model_id)
+
+
+@models.command()
+@click.argument("model", metavar="ID")
+def rm(model: str) -> None:
+    """Delete a model from the models folder; a running server unloads it first."""
+    from .client import find_server
+
+    paths = Paths.locate(os.environ)
+    config = load_config({}, os.environ, paths.config_file)
+    server = find_server(config, paths)
+    if server is not None:
+        server.delete_model(model)
+    else:
+        from tabagent.models import delete_model, models_folder
+
+        delete_model(model, models_folder(config, paths))
 
 
 def _show(source: str, verdict: str, estimate: dict[str, int], found: GgufSummary) -> None:

@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 import sys
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 import click
 import msgspec
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from rich.table import Table
 
-__all__ = ["as_json", "pairs", "printable", "server_url", "show_json", "size", "table"]
+__all__ = [
+    "as_json",
+    "download_bar",
+    "pairs",
+    "printable",
+    "server_url",
+    "show_json",
+    "size",
+    "table",
+]
 
 PIPE_WIDTH: Final = 1000
 
@@ -42,6 +52,37 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]], empty: str) -> 
     for row in rows:
         grid.add_row(*(Text(printable(cell)) for cell in row))
     _print(grid)
+
+
+@contextmanager
+def download_bar(quiet: bool) -> Iterator[Callable[[str, int, int], None]]:
+    """Show on stderr how far a download has come; yields what to tell it: file, bytes, of bytes."""
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        DownloadColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+        TransferSpeedColumn,
+    )
+
+    bar = Progress(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        DownloadColumn(binary_units=True),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+        disable=quiet,
+    )
+    with bar:
+        task = bar.add_task("looking", total=None)
+
+        def tell(file: str, done: int, total: int) -> None:
+            bar.update(task, description=printable(file), completed=done, total=total)
+
+        yield tell
 
 
 def pairs(values: Sequence[tuple[str, str]]) -> None:
