@@ -20,6 +20,7 @@ from .core.session import Session
 from .core.transport import ListenerContext
 from .credentials import server_token
 from .http import build_app
+from .model_folder import ModelFolder
 from .models import configured_models, installed_models, models_folder
 from .origins import OriginStore
 from .registry import Registry
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from starlette.applications import Starlette
 
     from .config import Config, Paths
+    from .core.library import ModelLibrary
     from .core.requests import Principal
     from .core.transport import Listener, Transport
     from .models import NamedModel
@@ -82,7 +84,8 @@ class Application:
         self.models = [
             model_spec(model, self.registry) for model in configured_models(config, paths)
         ]
-        self._known = installed_models(models_folder(config, paths))
+        self._folder = models_folder(config, paths).absolute()
+        self._known = installed_models(self._folder)
         self._system_info = partial(system_info, self.registry, self.backend_config)
         self._failure: TabagentError | None = None
         self._connections = Connections(self.access)
@@ -115,9 +118,10 @@ class Application:
             Recorder(engine, limits=limits) as recorder,
             anyio.create_task_group() as tasks,
         ):
-            listeners = self.listeners(engine, recorder)
+            library = ModelFolder(self._folder, engine, partial(model_spec, registry=self.registry))
+            listeners = self.listeners(engine, recorder, library)
             uvicorn_config = server_config(
-                self.asgi(engine, listeners),
+                self.asgi(engine, listeners, library),
                 max_message_size=self.config.max_message_size,
                 trusted_proxies=self.config.trusted_proxy,
                 tls=self.tls,
@@ -153,7 +157,9 @@ class Application:
                     engine.register(model_spec(model, self.registry))
         return engine
 
-    def listeners(self, engine: Engine, recorder: Recorder) -> list[Listener]:
+    def listeners(
+        self, engine: Engine, recorder: Recorder, library: ModelLibrary | None = None
+    ) -> list[Listener]:
         """Return a listener of every transport, whose connections `engine` serves."""
 
         protocols = self.registry.protocols()
@@ -164,7 +170,8 @@ class Application:
                 raise RequestError("not_supported", text)
             with self._connections.open(principal):
                 spoken = protocols[protocol](principal)
-                await Session(transport, spoken, engine, recorder, self._system_info).run()
+                info = self._system_info
+                await Session(transport, spoken, engine, recorder, info, library).run()
 
         context = ListenerContext(
             self.access,
@@ -176,12 +183,15 @@ class Application:
         )
         return [cls(context) for cls in self.registry.listeners().values()]
 
-    def asgi(self, engine: Engine, listeners: Iterable[Listener]) -> Starlette:
+    def asgi(
+        self, engine: Engine, listeners: Iterable[Listener], library: ModelLibrary | None = None
+    ) -> Starlette:
         """Return the ASGI application."""
         return build_app(
             engine,
             access=self.access,
             origins=self.origins,
+            library=library,
             listener_routes=[route for listener in listeners for route in listener.routes()],
             system_info=self._system_info,
             max_body_size=self.config.max_message_size,

@@ -11,7 +11,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from tests.cli.conftest import Done
+    import pytest
+
+    from tests.cli.conftest import Done, Process
     from tests.gguf_fixtures import ChainModel
     from tests.hub.local_hub import LocalHub
 
@@ -58,3 +60,23 @@ def test_removing_what_is_not_there_fails(run: Run) -> None:
     done = run("models", "rm", "tabagent-guide")
     assert done.code == 1
     assert done.err.startswith("tabagent: model_not_found: ")
+
+
+def test_a_running_server_pulls_knows_and_removes_the_model(
+    run: Run,
+    start: Callable[..., Process],
+    home: Path,
+    hub: LocalHub,
+    chain_model: ChainModel,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    hub.repos["org/repo"] = Repo({"known.gguf": chain_model.path.read_bytes()})
+    url = start("serve", "--model", "demo=echo:x", "--port", "0").url()
+    monkeypatch.setenv("TABAGENT_PORT", url.rpartition(":")[2])
+    assert run("models", "pull", "hf:org/repo").out == "known\n"
+    assert listed(run("models", "list", "--json")) == ["demo", "known"]
+    assert run("models", "rm", "known").code == 0
+    assert listed(run("models", "list", "--json")) == ["demo"]
+    assert list((home / "models").iterdir()) == []
+    done = run("models", "pull", "hf:org/none")
+    assert done.err.splitlines()[-1].startswith("tabagent: model_not_found: ")

@@ -130,7 +130,7 @@ async def test_a_reader_may_look_but_not_generate(client: Client) -> None:
 
 
 async def test_an_approved_origin_may_not_change_models(client: Client) -> None:
-    for verb in ("load", "unload", "pull"):
+    for verb in ("load", "unload"):
         answer = await client.post(f"/v1/models/{verb}", {"model": "m"}, {"origin": EXTENSION})
         assert answer.error == (403, "scope_required", None)
 

@@ -1,15 +1,18 @@
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 import pytest
 from starlette.routing import Route
 from tabagent.core.access import AccessPolicy
+from tabagent.core.backend import ModelSpec
 from tabagent.core.errors import HTTP_STATUS
 from tabagent.http import build_app
 from tabagent.http.openapi import description
 from tabagent.http.page import FILES
+from tabagent.model_folder import ModelFolder
 from tabagent.protocols.chat import ChatRequest
 
 if TYPE_CHECKING:
@@ -51,7 +54,10 @@ async def test_it_is_served(client: Client) -> None:
 async def test_it_describes_exactly_the_routes_there_are(
     engine: Engine, origins: OriginStore
 ) -> None:
-    app = build_app(engine, access=AccessPolicy(), system_info=dict, origins=origins)
+    library = ModelFolder(Path("models"), engine, lambda model: ModelSpec(model.id, "", "scripted"))
+    app = build_app(
+        engine, access=AccessPolicy(), system_info=dict, origins=origins, library=library
+    )
     routes = set()
     for route in app.routes:
         assert isinstance(route, Route)

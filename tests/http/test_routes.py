@@ -222,7 +222,6 @@ class TestWhatIsNotThere:
         [
             "/v1/embeddings",
             "/v1/rerank",
-            "/v1/models/pull",
             "/v1/realtime/calls",
         ],
     )

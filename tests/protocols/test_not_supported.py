@@ -56,7 +56,6 @@ CASES: list[tuple[type[Protocol], dict[str, Any], str]] = [
         "input[0].content[0]",
     ),
     (ResponsesExchange, {"background": True}, "background"),
-    (ResponsesProtocol, {"type": "tabagent.model.pull", "model": "m"}, "type"),
     (ResponsesProtocol, {"type": "tabagent.chunk", "id": "1", "index": 0, "data": ""}, "type"),
     (RealtimeProtocol, {"type": "input_audio_buffer.append", "audio": ""}, "type"),
     (RealtimeProtocol, realtime_session(type="transcription"), "session.type"),

@@ -10,7 +10,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tabagent.core.errors import BackendError, RequestError
 from tabagent.core.events import (
-    DownloadProgress,
     Failed,
     FinishReason,
     ModelState,
@@ -200,7 +199,7 @@ class TestWaiting:
         change = ModelStateChanged("m", ModelState.LOADING, 0.5)
         assert client.tell(change) == []
         request = client.create()
-        heard = client.tell(change, change, DownloadProgress("m", "f", 1))
+        heard = client.tell(change, change)
         assert types(heard) == ["tabagent.model.state"]
         assert (heard[0]["model"], heard[0]["progress"]) == ("m", 0.5)
         assert client.tell(ReasoningDelta(request.request_id, "hm")) == []

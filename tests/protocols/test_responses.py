@@ -8,7 +8,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tabagent.core.errors import BackendError, RequestError
 from tabagent.core.events import (
-    DownloadProgress,
     Failed,
     FinishReason,
     ModelsListed,
@@ -542,9 +541,6 @@ class TestModels:
         assert peer.tell(loading) == []
         peer.ask(CREATE)  # not accepted yet: `response.created` must come first
         assert peer.tell(loading) == []
-
-    def test_downloads_are_not_told(self, peer: Peer) -> None:
-        assert peer.tell(DownloadProgress("m", "m.gguf", 1, 2)) == []
 
 
 @given(st.lists(st.text()), st.text(), st.booleans())

@@ -173,6 +173,10 @@ class Engine:
         """Return every known model, in the order in which they were registered."""
         return [model.status() for model in self._models.values()]
 
+    def specs(self) -> list[ModelSpec]:
+        """Return where every known model comes from, in the order of `models`."""
+        return [model.spec for model in self._models.values()]
+
     def activity(self) -> list[ModelActivity]:
         """Return what each model is doing, in the order in which they were registered."""
         return [model.activity() for model in self._models.values()]
@@ -214,6 +218,14 @@ class Engine:
                 with anyio.CancelScope(shield=True):  # half an unload would leave nobody's model
                     await model.backend.unload(model_id)
         return model.status()
+
+    async def forget(self, model_id: str) -> None:
+        """Unload a model, so that it is known no longer.
+
+        :raises RequestError: `model_not_found`.
+        """
+        await self.unload(model_id)
+        self._models.pop(model_id, None)
 
     @contextmanager
     def subscribe(self) -> Iterator[ModelChanges]:

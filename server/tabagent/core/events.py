@@ -198,7 +198,10 @@ class ModelStatus(Struct, frozen=True):
 
 
 class ModelsListed(RequestEvent, frozen=True):
-    """Answers `ListModels` with every model, `LoadModel` and `UnloadModel` with that one."""
+    """Answers `ListModels` with every model, other requests about models with that one.
+
+    `DeleteModel` is answered by none.
+    """
 
     models: tuple[ModelStatus, ...]
 
@@ -219,13 +222,12 @@ class Recorded(RequestEvent, frozen=True):
     ended: bool
 
 
-class DownloadProgress(Struct, frozen=True):
-    """`done` of `total` bytes of a model file have arrived; `total` is None when unknown."""
+class DownloadProgress(RequestEvent, frozen=True):
+    """`done` of a model's `total` bytes are there; `file` is the one that arrives."""
 
-    model: str
     file: str
     done: int
-    total: int | None = None
+    total: int
 
 
 Event: TypeAlias = (

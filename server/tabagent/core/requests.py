@@ -16,12 +16,14 @@ __all__ = [
     "MAX_STOP_STRINGS",
     "CancelRecorded",
     "CancelRequest",
+    "DeleteModel",
     "DescribeSystem",
     "GenerateRequest",
     "ListModels",
     "LoadModel",
     "Message",
     "Principal",
+    "PullModel",
     "RecordRequest",
     "Request",
     "ResumeRequest",
@@ -182,6 +184,20 @@ class UnloadModel(Struct, frozen=True):
     model: str
 
 
+class PullModel(Struct, frozen=True):
+    """Download the model that a reference means; `CancelRequest` ends it."""
+
+    request_id: str
+    reference: str
+
+
+class DeleteModel(Struct, frozen=True):
+    """Unload a model and delete its files."""
+
+    request_id: str
+    model: str
+
+
 class RecordRequest(Struct, frozen=True):
     """Carry out `request` so that it outlives its connection; `writer` writes its log."""
 
@@ -209,6 +225,8 @@ Request: TypeAlias = (
     | DescribeSystem
     | LoadModel
     | UnloadModel
+    | PullModel
+    | DeleteModel
     | RecordRequest
     | ResumeRequest
     | CancelRecorded

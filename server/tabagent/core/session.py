@@ -9,15 +9,25 @@ import anyio.lowlevel
 from anyio import to_thread
 
 from .bridge import Notify
-from .errors import TabagentError, TransportClosed
-from .events import Failed, ModelsListed, Recorded, SystemDescribed
+from .errors import RequestError, TabagentError, TransportClosed
+from .events import (
+    DownloadProgress,
+    Failed,
+    Finished,
+    FinishReason,
+    ModelsListed,
+    Recorded,
+    SystemDescribed,
+)
 from .requests import (
     CancelRecorded,
     CancelRequest,
+    DeleteModel,
     DescribeSystem,
     GenerateRequest,
     ListModels,
     LoadModel,
+    PullModel,
     RecordRequest,
     ResumeRequest,
     UnloadModel,
@@ -30,6 +40,7 @@ if TYPE_CHECKING:
 
     from .engine import Engine
     from .events import ModelStatus
+    from .library import ModelLibrary
     from .protocol import Protocol
     from .recorder import Recorder, Recording
     from .requests import Request
@@ -62,14 +73,21 @@ class Session:
         engine: Engine,
         recorder: Recorder,
         system_info: Callable[[], Mapping[str, Any]] = dict,
+        library: ModelLibrary | None = None,
     ) -> None:
-        """Join them; `system_info` says what the server runs on, and may block."""
+        """Join them; `system_info` says what the server runs on, and may block.
+
+        Without a `library` models can be neither pulled nor deleted.
+        """
         self._transport = transport
         self._protocol = protocol
         self._engine = engine
         self._recorder = recorder
         self._system_info = system_info
-        self._running: dict[str, EventStream | Recording] = {}  # requests of this connection
+        self._library = library
+        self._running: dict[
+            str, EventStream | Recording | anyio.CancelScope
+        ] = {}  # requests of this connection
         self._sending = anyio.Lock(fast_acquire=True)
         self._sent = 0
         self._unanswered = 0
@@ -129,7 +147,10 @@ class Session:
                 self._protocol.send_event(ModelsListed(request.request_id, models))
             case DescribeSystem():
                 self._requests.start_soon(self._describe_system, request)
-            case LoadModel() | UnloadModel():
+            case PullModel():
+                scope = self._running[request.request_id] = anyio.CancelScope()
+                self._requests.start_soon(self._pull, request, scope)
+            case LoadModel() | UnloadModel() | DeleteModel():
                 self._requests.start_soon(self._change_model, request)
 
     async def _generate(self, stream: EventStream) -> None:
@@ -190,17 +211,47 @@ class Session:
         self._protocol.send_event(SystemDescribed(request.request_id, system))
         await self._flush()
 
-    async def _change_model(self, request: LoadModel | UnloadModel) -> None:
-        change = self._engine.load if isinstance(request, LoadModel) else self._engine.unload
+    async def _change_model(self, request: LoadModel | UnloadModel | DeleteModel) -> None:
         event: ModelsListed | Failed
+        models: tuple[ModelStatus, ...] = ()
         try:
             self._protocol.principal.require("manage")
-            status: ModelStatus = await change(request.model)
-            event = ModelsListed(request.request_id, (status,))
+            match request:
+                case LoadModel():
+                    models = (await self._engine.load(request.model),)
+                case UnloadModel():
+                    models = (await self._engine.unload(request.model),)
+                case DeleteModel():
+                    await self._kept_models().delete(request.model)
+            event = ModelsListed(request.request_id, models)
         except TabagentError as error:
             event = Failed(request.request_id, error)
         self._protocol.send_event(event)
         await self._flush()
+
+    async def _pull(self, request: PullModel, scope: anyio.CancelScope) -> None:
+        def tell(file: str, done: int, total: int) -> None:
+            self._protocol.send_event(DownloadProgress(request.request_id, file, done, total))
+            self._answered.notify()
+
+        event: ModelsListed | Failed | Finished
+        event = Finished(request.request_id, FinishReason.CANCELLED)
+        try:
+            with scope:
+                self._protocol.principal.require("manage")
+                model = await self._kept_models().pull(request.reference, tell)
+                event = ModelsListed(request.request_id, (model,))
+        except TabagentError as error:
+            event = Failed(request.request_id, error)
+        finally:
+            del self._running[request.request_id]
+        self._protocol.send_event(event)
+        await self._flush()
+
+    def _kept_models(self) -> ModelLibrary:
+        if self._library is None:
+            raise RequestError("not_supported", "this server keeps no models")
+        return self._library
 
     async def _send_answers(self) -> None:
         while True:

@@ -17,6 +17,7 @@ from tabagent.protocols.response_exchange import ResponsesExchange
 from .access import AccessMiddleware
 from .errors import exception_handlers
 from .generation import GenerationRoute
+from .library import LibraryRoutes
 from .models import ModelRoutes
 from .openapi import openapi
 from .origins import OriginRoutes
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
     from tabagent.core.access import AccessPolicy
     from tabagent.core.engine import Engine
+    from tabagent.core.library import ModelLibrary
     from tabagent.core.origins import OriginRegistry
 
 __all__ = ["build_app"]
@@ -50,6 +52,7 @@ def build_app(
     access: AccessPolicy,
     system_info: Callable[[], Mapping[str, Any]],
     origins: OriginRegistry | None = None,
+    library: ModelLibrary | None = None,
     listener_routes: Sequence[BaseRoute] = (),
     absent_transports: Mapping[str, str] = MappingProxyType({}),
     max_body_size: int = MAX_BODY_SIZE,
@@ -61,6 +64,7 @@ def build_app(
     :param access: Judges each HTTP request; listeners judge their upgrades themselves.
     :param system_info: Gives the answer of `GET /v1/system`; it may block.
     :param origins: Who is approved; without it there are no routes that show and change it.
+    :param library: What pulls and deletes models; without it there are no routes that do.
     :param listener_routes: Routes of the listeners, which come before our own.
     :param absent_transports: Why a transport is not there, by its name.
     """
@@ -75,6 +79,7 @@ def build_app(
         Route("/v1/chat/completions", generation(ChatProtocol), methods=["POST"]),
         Route("/v1/completions", generation(CompletionsProtocol), methods=["POST"]),
         Route("/v1/responses", generation(ResponsesExchange), methods=["POST"]),
+        *(LibraryRoutes(library, max_body_size, keep_alive_interval).routes() if library else ()),
         *ModelRoutes(engine, max_body_size).routes(),
         *(OriginRoutes(origins, max_body_size).routes() if origins else ()),
         *RealtimeRoutes(access).routes(),

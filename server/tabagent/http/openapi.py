@@ -19,6 +19,8 @@ from tabagent.protocols.response_objects import (
     ModelStateEvent,
     OutputItemEvent,
     PromptProgressEvent,
+    PullEvent,
+    PullProgressEvent,
     QueuedEvent,
     ResponseEvent,
     ResponseObject,
@@ -29,6 +31,7 @@ from tabagent.protocols.response_request import ResponseRequest
 from tabagent.protocols.wire import ErrorBody
 
 from .errors import JSON
+from .library import DeletedModel, PullBody
 from .models import ModelList, ModelName
 from .origins import OriginName
 from .realtime import ClientSecretObject, ClientSecretRequest
@@ -66,6 +69,10 @@ TYPES: Final = (
     ModelObject,
     ModelList,
     ModelName,
+    PullBody,
+    PullEvent,
+    PullProgressEvent,
+    DeletedModel,
     OriginList,
     OriginName,
     ClientSecretRequest,
@@ -146,6 +153,8 @@ def _other_paths(schema: Schemas) -> Json:
     show_model["get"]["parameters"] = [
         {"name": "model", "in": "path", "required": True, "schema": text}
     ]
+    show_model["delete"] = _operation("deleteModel", "Delete a model", {JSON: schema[DeletedModel]})
+    show_model["delete"]["parameters"] = show_model["get"]["parameters"]
     health = _get("checkHealth", "Say whether the first model is ready", object_)
     health["get"]["responses"]["503"] = _answer("The first model is loading.", object_)
     origins, origin = {JSON: schema[OriginList]}, schema[OriginName]
@@ -163,6 +172,12 @@ def _other_paths(schema: Schemas) -> Json:
         "/v1/models/{model}": show_model,
         "/v1/models/load": _post("loadModel", "Load a model and wait for it", name, model),
         "/v1/models/unload": _post("unloadModel", "Unload a model", name, model),
+        "/v1/models/pull": _post(
+            "pullModel",
+            "Download a model",
+            schema[PullBody],
+            model | {EVENTS: {"anyOf": [schema[PullProgressEvent], schema[PullEvent]]}},
+        ),
         "/v1/system": _get("showSystem", "Show what the server runs on", object_),
         "/health": health,
         "/metrics": _get("showMetrics", "Show counters for Prometheus", {"text/plain": text}),

@@ -21,7 +21,6 @@ __all__ = ["TRANSPORTS", "UNSUPPORTED", "unsupported_routes"]
 UNSUPPORTED = {
     "/v1/embeddings": "infer",
     "/v1/rerank": "infer",
-    "/v1/models/pull": "manage",
     "/v1/realtime/calls": "infer",
 }
 """`POST` paths and the scope that each needs."""

@@ -17,20 +17,22 @@ from tabagent.core.events import (
     ModelsListed,
     ModelState,
     ModelStateChanged,
-    RequestEvent,
     SystemDescribed,
 )
 from tabagent.core.protocol import Protocol
 from tabagent.core.requests import (
     CancelRequest,
+    DeleteModel,
     DescribeSystem,
     ListModels,
     LoadModel,
+    PullModel,
     UnloadModel,
 )
 
 from .answer_fields import model_object
 from .extension_generation import Generation
+from .extension_pull import Pull, PullMessage
 from .extension_replies import Call
 from .extension_request import (
     Envelope,
@@ -54,11 +56,9 @@ MAX_OPEN: Final = 64
 UNSUPPORTED: Final = frozenset(
     {
         "check_lmstudio",
-        "delete_model",
         "estimate_model_size",
         "generate_embeddings",
         "lmstudio_status",
-        "pull_model",
         "rerank_documents",
     }
 )
@@ -106,6 +106,7 @@ class ExtensionProtocol(Protocol):
         self._generations: dict[str, Generation] = {}
         self._commands: dict[str, _Command] = {}
         self._loading: dict[str, _Loading] = {}
+        self._pulls: dict[str, Pull] = {}
         self._is_first = True
 
     def receive_message(self, message: str | bytes) -> None:
@@ -120,7 +121,7 @@ class ExtensionProtocol(Protocol):
             if envelope.action is None:
                 self._take_ping(envelope)
                 return
-            if len(self._generations) + len(self._commands) + len(self._loading) >= MAX_OPEN:
+            if self._open() >= MAX_OPEN:
                 raise RequestError("overloaded", f"{MAX_OPEN} requests are already open")
             self._take(call, message, alone=is_first and not call.ids)
         except TabagentError as error:
@@ -135,20 +136,26 @@ class ExtensionProtocol(Protocol):
         """Take one event of a request that this protocol handed out, or of a model."""
         if isinstance(event, ModelStateChanged):
             self._tell_progress(event)
-        elif not isinstance(event, RequestEvent):
-            return
         elif event.request_id in self._generations:
             self._generations[event.request_id].send_event(event)
             if isinstance(event, TERMINAL_EVENTS):
                 del self._generations[event.request_id]
         elif event.request_id in self._loading:
             self._end_loading(self._loading.pop(event.request_id), event)
+        elif event.request_id in self._pulls:
+            if self._pulls[event.request_id].send_event(event):
+                del self._pulls[event.request_id]
         else:
             command = self._commands.pop(event.request_id)
             if isinstance(event, Failed):
                 command.call.fail(event.error)
             else:
                 command.answer(command.call, event)
+
+    def _open(self) -> int:
+        """How many requests run or wait."""
+        waiting = len(self._commands) + len(self._loading) + len(self._pulls)
+        return len(self._generations) + waiting
 
     def _take_ping(self, envelope: Envelope) -> None:
         """Take a message without an action: the keep-alive of duplex connections, or an error."""
@@ -169,6 +176,10 @@ class ExtensionProtocol(Protocol):
                 self._load(call, decode(message, ModelMessage), alone=alone)
             case "unload_model":
                 self._unload(call, decode(message, ModelMessage).model_id)
+            case "pull_model":
+                self._pull(call, decode(message, PullMessage), alone=alone)
+            case "delete_model":
+                self._delete(call, decode(message, ModelMessage).model_id)
             case "get_model_state":
                 self._show_state(call, decode(message, ModelMessage).model_id)
             case "list_loaded_models":
@@ -191,7 +202,7 @@ class ExtensionProtocol(Protocol):
     def _ask(
         self,
         call: Call,
-        request: DescribeSystem | ListModels | UnloadModel,
+        request: DescribeSystem | ListModels | UnloadModel | DeleteModel,
         answer: Callable[[Call, Any], object],
     ) -> None:
         self._commands[request.request_id] = _Command(call, answer)
@@ -211,10 +222,11 @@ class ExtensionProtocol(Protocol):
         wanted = next((name for name in ("requestId", "messageId") if name in call.ids), None)
         if wanted is None:
             raise invalid("requestId", "name the generation by its requestId or messageId")
+        running: dict[str, Generation | Pull] = {**self._generations, **self._pulls}
         found = [
             request_id
-            for request_id, generation in self._generations.items()
-            if generation.call.ids.get(wanted) == call.ids[wanted]
+            for request_id, each in running.items()
+            if each.call.ids.get(wanted) == call.ids[wanted]
         ]
         if not found:
             text = f"no generation with the {wanted} {call.ids[wanted]!r} is running"
@@ -285,6 +297,18 @@ class ExtensionProtocol(Protocol):
 
         self._ask(call, ListModels(new_id("ext_")), unload_default)
 
+    def _pull(self, call: Call, message: PullMessage, *, alone: bool) -> None:
+        self.principal.require("manage")
+        request = PullModel(new_id("ext_"), message.reference())
+        self._pulls[request.request_id] = Pull(call, alone)
+        self._requests.append(request)
+
+    def _delete(self, call: Call, model_id: str | None) -> None:
+        self.principal.require("manage")
+        if model_id is None:
+            raise invalid("model", "this field is required")
+        self._ask(call, DeleteModel(new_id("ext_"), model_id), _show_deleted)
+
     def _show_state(self, call: Call, model_id: str | None) -> None:
         def show(call: Call, event: ModelsListed) -> None:
             if model_id is None:
@@ -329,6 +353,10 @@ def _tell_loading(loading: _Loading, status: str, progress: float, **more: objec
 def _show_unloaded(call: Call, event: ModelsListed) -> None:
     [model] = event.models
     call.succeed({"isReady": False, "backend": model.backend, "modelPath": model.id})
+
+
+def _show_deleted(call: Call, event: ModelsListed) -> None:
+    call.succeed({})
 
 
 def _show_system(call: Call, event: SystemDescribed) -> None:

@@ -9,7 +9,6 @@ from msgspec import Struct, field
 from tabagent.core.errors import ProtocolError, RequestError, TabagentError
 from tabagent.core.events import (
     TERMINAL_EVENTS,
-    DownloadProgress,
     Failed,
     ModelStateChanged,
     Queued,
@@ -170,7 +169,7 @@ class RealtimeProtocol(Protocol):
             self._turns[event.request_id].writer.send_event(event)
         elif isinstance(event, ModelStateChanged):
             self._tell_model_state(event)
-        elif not isinstance(event, DownloadProgress):
+        else:
             self._tell_response(event)
 
     def _take(self, message: str, envelope: Envelope) -> None:

@@ -241,6 +241,24 @@ class ModelChangedEvent(Struct):
     stream_id: str | UnsetType = UNSET
 
 
+class PullProgressEvent(Struct, tag_field="type", tag="tabagent.model.pull.progress"):
+    """`done` of a model's `total` bytes are there; `file` is the one that arrives."""
+
+    model: str
+    file: str
+    done: int
+    total: int
+    stream_id: str | UnsetType = UNSET
+
+
+class PullEvent(Struct, tag_field="type", tag="tabagent.model.pull"):
+    """Answers `tabagent.model.pull`; a cancelled one has no model."""
+
+    status: Literal["completed", "cancelled"]
+    model: ModelObject | None = None
+    stream_id: str | UnsetType = UNSET
+
+
 class PongEvent(Struct, tag_field="type", tag="tabagent.pong"):
     """Answers `tabagent.ping`."""
 

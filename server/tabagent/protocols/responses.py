@@ -12,9 +12,11 @@ from tabagent.core.events import (
     TERMINAL_EVENTS,
     DownloadProgress,
     Failed,
+    Finished,
     ModelsListed,
     ModelStateChanged,
     Recorded,
+    RequestEvent,
     TextDelta,
 )
 from tabagent.core.protocol import Protocol
@@ -23,6 +25,7 @@ from tabagent.core.requests import (
     CancelRequest,
     ListModels,
     LoadModel,
+    PullModel,
     RecordRequest,
     ResumeRequest,
     UnloadModel,
@@ -34,6 +37,8 @@ from .response_objects import (
     ModelChangedEvent,
     ModelListEvent,
     PongEvent,
+    PullEvent,
+    PullProgressEvent,
     model_state_event,
 )
 from .response_request import ResponseRequest, generate_request
@@ -75,9 +80,16 @@ class ResumeMessage(Struct):
 
 
 class ModelMessage(Struct):
-    """`tabagent.model.load` and `tabagent.model.unload`."""
+    """`tabagent.model.load`, `tabagent.model.unload` and `tabagent.model.pull`."""
 
     model: str
+
+
+class _Pull(Struct):
+    """A download that runs: what is downloaded, and the lane in which it was asked for."""
+
+    reference: str
+    lane: str | None
 
 
 class _Turn:
@@ -116,6 +128,7 @@ class ResponsesProtocol(Protocol):
         self._running: dict[str, _Turn] = {}
         self._resumed: dict[str, Envelope] = {}  # what resumed each response
         self._commands: dict[str, Envelope] = {}
+        self._pulls: dict[str, _Pull] = {}
         self._told: dict[str, ModelStateChanged] = {}  # the state of each model the peer knows
 
     def receive_message(self, message: str | bytes) -> None:
@@ -141,13 +154,14 @@ class ResponsesProtocol(Protocol):
             self._tell_model_state(event)
         elif isinstance(event, Recorded):
             self._pass_on(event)
-        elif not isinstance(event, DownloadProgress):
-            if event.request_id in self._resumed:
-                self._end_resumed(event)
-            elif event.request_id in self._commands:
-                self._answer_command(self._commands.pop(event.request_id), event)
-            else:
-                self._tell_response(self._running[event.request_id], event)
+        elif event.request_id in self._resumed:
+            self._end_resumed(event)
+        elif event.request_id in self._commands:
+            self._answer_command(self._commands.pop(event.request_id), event)
+        elif event.request_id in self._pulls:
+            self._tell_pull(event)
+        else:
+            self._tell_response(self._running[event.request_id], event)
 
     def _take(self, message: str, envelope: Envelope) -> None:
         match envelope.type:
@@ -165,11 +179,13 @@ class ResponsesProtocol(Protocol):
             case "tabagent.model.unload":
                 model = decode(message, ModelMessage).model
                 self._command(envelope, UnloadModel(new_id("models_"), model))
+            case "tabagent.model.pull":
+                self._pull(decode(message, ModelMessage).model, envelope.stream_id)
             case "tabagent.ping":
                 self._messages.append(encode(PongEvent(_lane(envelope.stream_id))))
             case "tabagent.pong":
                 pass
-            case "tabagent.model.pull" | "tabagent.chunk":
+            case "tabagent.chunk":
                 raise not_supported("type", f"{envelope.type!r} is not supported here")
             case None:
                 raise ProtocolError("invalid_message", "a message needs a type", param="type")
@@ -249,14 +265,16 @@ class ResponsesProtocol(Protocol):
             else:
                 self._command(envelope, CancelRecorded(response_id))
             return
-        lane = self._lanes.get(message.stream_id)
-        if lane is None:
+        lane = self._lanes.get(message.stream_id, ())
+        running = [lane[0].request.request_id] if lane else []
+        running += [key for key, pull in self._pulls.items() if pull.lane == message.stream_id]
+        if not running:
             raise RequestError(
                 "response_not_found", "nothing is running in this lane", param="stream_id"
             )
         for turn in lane:
             turn.cancelled = True
-        self._requests.append(CancelRequest(lane[0].request.request_id))
+        self._requests += map(CancelRequest, running)
 
     def _command(
         self, envelope: Envelope, request: ListModels | LoadModel | UnloadModel | CancelRecorded
@@ -265,6 +283,30 @@ class ResponsesProtocol(Protocol):
             self.principal.require("manage")
         self._commands[request.request_id] = envelope
         self._requests.append(request)
+
+    def _pull(self, reference: str, lane: str | None) -> None:
+        self.principal.require("manage")
+        request = PullModel(new_id("models_"), reference)
+        self._pulls[request.request_id] = _Pull(reference, lane)
+        self._requests.append(request)
+
+    def _tell_pull(self, event: Event) -> None:
+        assert isinstance(event, RequestEvent)
+        pull = self._pulls[event.request_id]
+        if isinstance(event, DownloadProgress):
+            file, done, total = event.file, event.done, event.total
+            progress = PullProgressEvent(pull.reference, file, done, total, _lane(pull.lane))
+            self._messages.append(encode(progress))
+            return
+        del self._pulls[event.request_id]
+        if isinstance(event, Failed):
+            self._refuse(event.error, pull.lane)
+        elif isinstance(event, Finished):
+            self._messages.append(encode(PullEvent("cancelled", stream_id=_lane(pull.lane))))
+        else:
+            assert isinstance(event, ModelsListed)
+            model = model_object(event.models[0])
+            self._messages.append(encode(PullEvent("completed", model, _lane(pull.lane))))
 
     def _answer_command(self, envelope: Envelope, event: Event) -> None:
         lane = _lane(envelope.stream_id)
@@ -282,7 +324,8 @@ class ResponsesProtocol(Protocol):
         """Tell peers that wait for a model; others might mistake it for an answer."""
         writers = [turn.writer for turn in self._running.values()]
         waited_for = any(writer.opened and writer.tabagent_events for writer in writers)
-        if (waited_for or self._resumed or self._commands) and self._told.get(event.model) != event:
+        waited_for = waited_for or bool(self._resumed or self._commands or self._pulls)
+        if waited_for and self._told.get(event.model) != event:
             self._told[event.model] = event
             self._messages.append(encode(model_state_event(event)))
 
