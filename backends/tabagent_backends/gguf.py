@@ -6,7 +6,7 @@ from itertools import count
 from typing import TYPE_CHECKING, ClassVar
 
 import msgspec
-from anyio import to_thread
+from anyio import from_thread, to_thread
 from tabagent.core.backend import Backend, BackendHealth, ModelInfo
 from tabagent.core.bridge import WakeupReader
 from tabagent.core.errors import error_from_code
@@ -72,10 +72,10 @@ class GgufBackend(Backend):
         return BackendHealth(cls.name, installed=True, works=False, reason=reason)
 
     async def load(self, spec: ModelSpec, progress: Callable[[float], None]) -> ModelInfo:
-        """Open the file in a worker thread."""
+        """Open the file in a worker thread; `progress` hears of transcoding, where it is needed."""
         model = _LoadedModel(spec.id, self._running)
         try:
-            await to_thread.run_sync(model.open, spec.source, self.config)
+            await to_thread.run_sync(model.open, spec.source, self.config, progress)
         except BaseException:
             model.reader.close()
             raise
@@ -131,9 +131,13 @@ class _LoadedModel:
         self._running = running
         self._sinks: dict[int, tuple[str, EventSink]] = {}
 
-    def open(self, source: str, config: BackendConfig) -> None:
+    def open(self, source: str, config: BackendConfig, progress: Callable[[float], None]) -> None:
         """Load the file; blocks, so it runs in a worker thread, the import included."""
         from tabagent_engine import EngineError, GgufEngine
+
+        def tell(share: float) -> None:
+            from_thread.check_cancelled()
+            from_thread.run_sync(progress, share)
 
         try:
             self.engine = GgufEngine.open(
@@ -146,6 +150,7 @@ class _LoadedModel:
                 gpu_layers=config.gpu_layers,
                 mmap=config.mmap,
                 stall_timeout=config.stall_timeout,
+                progress=tell,
             )
         except EngineError as error:
             raise _translated(error) from error

@@ -1,6 +1,6 @@
 """The compiled part of the engine. Every failure is a `tabagent_engine.EngineError`."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from os import PathLike
 from typing import Any, final
 
@@ -12,6 +12,7 @@ __all__ = [
     "detect_hardware",
     "inspect_gguf",
     "list_runtimes",
+    "prune_transcoded",
     "render_template",
 ]
 
@@ -33,6 +34,7 @@ class GgufEngine:
         gpu_layers: int = 0,
         mmap: bool = True,
         stall_timeout: float = 30.0,
+        progress: Callable[[float], object] | None = None,
     ) -> GgufEngine:
         """Load a model; blocks, with the GIL released.
 
@@ -41,6 +43,8 @@ class GgufEngine:
         `drain` has something new; no second one is sent before `drain` has been called. `runtime`
         is a path, an id or None.
         `ctx_size` is in tokens per request, `stall_timeout` in seconds.
+        A ternary file that must be transcoded is, into a cache; meanwhile `progress` is called with
+        the share done, 0 to 1, on the calling thread, and what it raises ends the work.
         """
     @property
     def info(self) -> EngineInfo:
@@ -96,6 +100,12 @@ def inspect_gguf(path: str | PathLike[str]) -> GgufSummary:
 
     Raises EngineError (`model_not_found`, `gguf_invalid`, `model_load_failed`); a well-formed file
     that cannot be run is no error here but has a `problem`.
+    """
+
+def prune_transcoded(keep: int = 0) -> tuple[int, int]:
+    """Remove transcoded models, least recently used first, until `keep` bytes remain at most.
+
+    Returns how many files were removed and their bytes. Models that run are not disturbed.
     """
 
 def detect_hardware() -> Hardware:

@@ -106,6 +106,21 @@ class TensorTotal(TypedDict):
     bytes: int
 
 
+class Ternary(TypedDict):
+    """Weights of three values, and how they run.
+
+    `encoding` is how most of the `tensors` are stored, None where a general type holds them;
+    `runs_as` are the types they are computed with. A file that `needs_transcoding` is rewritten
+    into a cache when it is first opened. `squared_relu` tells the graph of BitNet-b1.58-2B-4T.
+    """
+
+    encoding: str | None
+    tensors: int
+    runs_as: list[str]
+    needs_transcoding: bool
+    squared_relu: bool
+
+
 class GgufSummary(TypedDict):
     """The judged header of a GGUF file.
 
@@ -129,5 +144,6 @@ class GgufSummary(TypedDict):
     head_count_kv: int
     kv_bytes_per_token: int
     vocab_size: int
+    ternary: Ternary | None
     problem: str | None
     metadata: dict[str, str | int | float | bool | list[int]]

@@ -60,14 +60,15 @@ struct Workers {
 }
 
 impl GgufEngine {
-    /// Judges and loads the file at `path` and starts its threads. Blocks as long as that takes.
+    /// Judges and loads the file at `path` and starts its threads. Blocks as long as that takes. Ternary files go
+    /// through [`crate::bitnet::prepare`] first.
     ///
     /// # Errors
     /// Any code of the loading family, from `gguf_invalid` to `out_of_memory`; `invalid_parameter` for `options`.
     pub fn open(runtime: &Arc<Runtime>, path: &Path, options: &EngineOptions, waker: Box<dyn Wake>) -> Result<Self> {
         sizing::check(options)?;
         let summary = gguf::inspect(path)?;
-        summary.require_supported()?;
+        summary.require_loadable()?;
         let params = ModelParams { gpu_layers: options.gpu_layers, mmap: options.mmap };
         let model = Model::load(runtime, path, &params)?;
         let threads = options.threads.unwrap_or_else(compute_threads);

@@ -6,6 +6,7 @@ use std::io::{Read, Seek};
 use super::metadata::{MetaValue, Pairs, read_pairs};
 use super::reader::{Reader, invalid};
 use super::tensor_type::{TensorType, tensor_type};
+use super::ternary;
 use crate::error::{EngineError, Result};
 
 const MAGIC: [u8; 4] = *b"GGUF";
@@ -15,20 +16,28 @@ const MAX_NAME: usize = 63;
 const MAX_DIMENSIONS: u32 = 4;
 
 /// One row of the tensor table.
-pub(super) struct Tensor {
+#[derive(Debug, Clone)]
+pub(crate) struct Tensor {
     pub name: String,
     pub type_id: u32,
     /// `None` when the type is retired or unknown; its size is unknown then.
-    pub layout: Option<TensorType>,
-    pub dimensions: u32,
+    pub(super) layout: Option<TensorType>,
+    /// Elements of a row, rows, and so on.
+    pub shape: Vec<u64>,
     pub elements: u64,
     pub bytes: u64,
+    /// Where its data begins: after the header, as the file says; in the file, once all is read.
+    pub start: u64,
 }
 
 pub(super) struct Header {
     pub version: u32,
     pub pairs: Pairs,
     pub tensors: Vec<Tensor>,
+    /// Tensor data begins at multiples of this.
+    pub alignment: u64,
+    /// Where the data of all tensors begins.
+    pub data_start: u64,
 }
 
 pub(super) fn parse<R: Read + Seek>(source: R, file_bytes: u64) -> Result<Header> {
@@ -52,42 +61,45 @@ pub(super) fn parse<R: Read + Seek>(source: R, file_bytes: u64) -> Result<Header
         Some(MetaValue::Unsigned(value)) if value.is_power_of_two() && u32::try_from(*value).is_ok() => *value,
         Some(other) => return Err(invalid(format!("an alignment of {other:?}"))),
     };
-    let tensors = read_tensors(&mut reader, tensor_count, alignment, file_bytes)?;
-    Ok(Header { version, pairs, tensors })
+    let mut tensors = read_tensors(&mut reader, tensor_count, alignment)?;
+    let data_start =
+        reader.position().checked_next_multiple_of(alignment).ok_or_else(|| invalid("an absurd alignment"))?;
+    ternary::recognise_lookup_tables(&mut tensors, pairs.metadata.text("general.architecture"));
+    place(&mut tensors, data_start, file_bytes)?;
+    Ok(Header { version, pairs, tensors, alignment, data_start })
 }
 
-fn read_tensors<R: Read + Seek>(
-    reader: &mut Reader<R>,
-    count: u64,
-    alignment: u64,
-    file_bytes: u64,
-) -> Result<Vec<Tensor>> {
+fn read_tensors<R: Read + Seek>(reader: &mut Reader<R>, count: u64, alignment: u64) -> Result<Vec<Tensor>> {
     let mut tensors = Vec::new();
-    let mut offsets = Vec::new();
     let mut seen = HashSet::new();
     for _ in 0..count {
-        let (tensor, offset) = read_tensor(reader)?;
+        let tensor = read_tensor(reader)?;
         if !seen.insert(tensor.name.clone()) {
             return Err(invalid(format!("the tensor {:?} appears twice", tensor.name)));
         }
-        if offset % alignment != 0 {
+        if tensor.start % alignment != 0 {
             return Err(invalid(format!("the data of {:?} is not aligned", tensor.name)));
         }
         tensors.push(tensor);
-        offsets.push(offset);
-    }
-    let data = reader.position().checked_next_multiple_of(alignment).ok_or_else(|| invalid("an absurd alignment"))?;
-    for (tensor, offset) in tensors.iter().zip(offsets) {
-        let end = data.checked_add(offset).and_then(|start| start.checked_add(tensor.bytes));
-        if end.is_none_or(|end| end > file_bytes) {
-            return Err(invalid(format!("the data of {:?} lies beyond the end of the file", tensor.name)));
-        }
     }
     Ok(tensors)
 }
 
-/// One row of the tensor table and the offset of its data.
-fn read_tensor<R: Read + Seek>(reader: &mut Reader<R>) -> Result<(Tensor, u64)> {
+/// Turns offsets into places in the file, where each tensor must end.
+fn place(tensors: &mut [Tensor], data_start: u64, file_bytes: u64) -> Result<()> {
+    for tensor in tensors {
+        let start = data_start.checked_add(tensor.start);
+        let end = start.and_then(|start| start.checked_add(tensor.bytes));
+        let (Some(start), Some(..)) = (start, end.filter(|end| *end <= file_bytes)) else {
+            return Err(invalid(format!("the data of {:?} lies beyond the end of the file", tensor.name)));
+        };
+        tensor.start = start;
+    }
+    Ok(())
+}
+
+/// One row of the tensor table.
+fn read_tensor<R: Read + Seek>(reader: &mut Reader<R>) -> Result<Tensor> {
     let name = reader.string()?;
     if name.is_empty() || name.len() > MAX_NAME {
         return Err(invalid(format!("a tensor name of {} bytes", name.len())));
@@ -97,28 +109,27 @@ fn read_tensor<R: Read + Seek>(reader: &mut Reader<R>) -> Result<(Tensor, u64)> 
         return Err(invalid(format!("{name:?} has {dimensions} dimensions")));
     }
     let mut elements: u64 = 1;
-    let mut row = 1;
-    for dimension in 0..dimensions {
+    let mut shape = Vec::new();
+    for _ in 0..dimensions {
         let size = reader.u64()?;
-        if dimension == 0 {
-            row = size;
-        }
+        shape.push(size);
         elements = elements
             .checked_mul(size)
             .filter(|elements| *elements > 0 && i64::try_from(*elements).is_ok())
             .ok_or_else(|| invalid(format!("{name:?} has an absurd shape")))?;
     }
     let type_id = reader.u32()?;
-    let offset = reader.u64()?;
+    let start = reader.u64()?;
     let layout = tensor_type(type_id);
     let bytes = match layout {
         None => 0,
-        Some(layout) if row % layout.block_elements != 0 => {
+        Some(layout) if shape[0] % layout.block_elements != 0 => {
             return Err(invalid(format!("the rows of {name:?} are not whole {} blocks", layout.name)));
         }
         Some(layout) => (elements / layout.block_elements)
             .checked_mul(layout.block_bytes)
+            .and_then(|bytes| bytes.checked_add(layout.tail_bytes))
             .ok_or_else(|| invalid(format!("{name:?} has an absurd size")))?,
     };
-    Ok((Tensor { name, type_id, layout, dimensions, elements, bytes }, offset))
+    Ok(Tensor { name, type_id, layout, shape, elements, bytes, start })
 }

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::io::{Read, Seek};
+use std::ops::Range;
 
 use super::reader::{Reader, invalid};
 use super::vocabulary::TokenList;
@@ -74,12 +75,15 @@ impl Metadata {
 /// What the key-value part says.
 pub(super) struct Pairs {
     pub metadata: Metadata,
+    /// Where each pair's value lies in the file, its type number included.
+    pub spans: Vec<Range<u64>>,
     /// What was seen of `tokenizer.ggml.tokens`, if it is there.
     pub tokens: Option<TokenList>,
 }
 
 pub(super) fn read_pairs<R: Read + Seek>(reader: &mut Reader<R>, count: u64) -> Result<Pairs> {
     let mut metadata = Metadata::default();
+    let mut spans = Vec::new();
     let mut tokens = None;
     let mut seen = HashSet::new();
     for _ in 0..count {
@@ -87,6 +91,7 @@ pub(super) fn read_pairs<R: Read + Seek>(reader: &mut Reader<R>, count: u64) -> 
         if key.is_empty() || !seen.insert(key.clone()) {
             return Err(invalid(format!("the key {key:?} is empty or appears twice")));
         }
+        let start = reader.position();
         let type_id = reader.u32()?;
         let value = if key == "tokenizer.ggml.tokens" && type_id == ARRAY {
             let (list, value) = read_tokens(reader)?;
@@ -95,9 +100,10 @@ pub(super) fn read_pairs<R: Read + Seek>(reader: &mut Reader<R>, count: u64) -> 
         } else {
             read_value(reader, type_id)?
         };
+        spans.push(start..reader.position());
         metadata.0.push((key, value));
     }
-    Ok(Pairs { metadata, tokens })
+    Ok(Pairs { metadata, spans, tokens })
 }
 
 const STRING: u32 = 8;

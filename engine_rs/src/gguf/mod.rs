@@ -10,6 +10,7 @@ mod header;
 mod metadata;
 mod reader;
 mod tensor_type;
+mod ternary;
 #[cfg(test)]
 mod tests;
 mod vocabulary;
@@ -17,13 +18,17 @@ mod vocabulary;
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{Read, Seek};
+use std::ops::Range;
 use std::path::Path;
 
 pub use dimensions::Dimensions;
+pub(crate) use header::Tensor;
 pub use metadata::{MetaValue, Metadata};
+pub(crate) use tensor_type::I2_S;
+pub use ternary::Ternary;
 
 use crate::error::{EngineError, Result};
-use header::{Header, Tensor, parse};
+use header::{Header, parse};
 use reader::invalid;
 
 /// Architectures that do not continue text one token after another.
@@ -65,14 +70,36 @@ pub struct GgufSummary {
     pub dimensions: Dimensions,
     /// Entries of the vocabulary; 0 where it is refused.
     pub vocab_size: u32,
+    /// Weights of three values, and how they run; `None` in other files.
+    pub ternary: Option<Ternary>,
     /// Why this engine cannot run the file; `None` when it can.
     pub problem: Option<String>,
+}
+
+/// Where the parts of a file lie, for those who copy it.
+pub(crate) struct Layout {
+    /// Key, and where type and value lie.
+    pub pairs: Vec<(String, Range<u64>)>,
+    pub tensors: Vec<Tensor>,
+    /// Tensor data begins at multiples of this.
+    pub alignment: u64,
+    /// Where the data of all tensors begins.
+    pub data_start: u64,
 }
 
 impl GgufSummary {
     /// Refuses a file that this engine cannot run.
     pub fn require_supported(&self) -> Result<()> {
         self.problem.as_ref().map_or(Ok(()), |problem| Err(EngineError::GgufUnsupported(problem.clone())))
+    }
+
+    /// Refuses a file that the library cannot load as it is.
+    pub fn require_loadable(&self) -> Result<()> {
+        self.require_supported()?;
+        if self.ternary.as_ref().is_some_and(|ternary| ternary.needs_transcoding) {
+            return Err(EngineError::GgufUnsupported("the file must be transcoded first".into()));
+        }
+        Ok(())
     }
 
     /// The chat template, if the file has one.
@@ -92,6 +119,12 @@ impl GgufSummary {
 ///
 /// A file that is well-formed but cannot be run is no error: [`GgufSummary::problem`] says why.
 pub fn inspect(path: &Path) -> Result<GgufSummary> {
+    let (file, len) = open(path)?;
+    inspect_source(file, len)
+}
+
+/// Opens a regular file and tells its length.
+pub(crate) fn open(path: &Path) -> Result<(File, u64)> {
     let not_found = || EngineError::ModelNotFound(path.display().to_string());
     // Asked before opening: opening a pipe would block.
     let facts = fs::metadata(path).map_err(|_| not_found())?;
@@ -100,11 +133,16 @@ pub fn inspect(path: &Path) -> Result<GgufSummary> {
     }
     let file =
         File::open(path).map_err(|error| EngineError::ModelLoadFailed(format!("{}: {error}", path.display())))?;
-    inspect_source(file, facts.len())
+    Ok((file, facts.len()))
 }
 
 /// Like [`inspect`], for any source of `len` bytes.
 pub fn inspect_source<R: Read + Seek>(source: R, len: u64) -> Result<GgufSummary> {
+    Ok(inspect_layout(source, len)?.0)
+}
+
+/// Like [`inspect_source`], and where everything lies.
+pub(crate) fn inspect_layout<R: Read + Seek>(source: R, len: u64) -> Result<(GgufSummary, Layout)> {
     let header = parse(source, len)?;
     let metadata = &header.pairs.metadata;
     let architecture =
@@ -116,20 +154,29 @@ pub fn inspect_source<R: Read + Seek>(source: R, len: u64) -> Result<GgufSummary
         Err(EngineError::GgufUnsupported(problem)) => Some(problem),
         Err(error) => return Err(error),
     };
-    Ok(GgufSummary {
+    let summary = GgufSummary {
         version: header.version,
         file_bytes: len,
         name: metadata.text("general.name").map(str::to_owned),
-        architecture,
         tensor_types: totals(&header.tensors),
         tensor_count: header.tensors.len() as u64,
         parameters: header.tensors.iter().fold(0, |sum, tensor| sum.saturating_add(tensor.elements)),
         weight_bytes: header.tensors.iter().fold(0, |sum, tensor| sum.saturating_add(tensor.bytes)),
         dimensions,
         vocab_size,
+        ternary: ternary::recognise(&header, &architecture),
         problem,
+        architecture,
         metadata: header.pairs.metadata,
-    })
+    };
+    let keys = summary.metadata.iter().map(|(key, _)| key.to_owned());
+    let layout = Layout {
+        pairs: keys.zip(header.pairs.spans).collect(),
+        tensors: header.tensors,
+        alignment: header.alignment,
+        data_start: header.data_start,
+    };
+    Ok((summary, layout))
 }
 
 fn judge(header: &Header, architecture: &str, dimensions: &mut Dimensions, vocab_size: &mut u32) -> Result<()> {
@@ -147,16 +194,17 @@ fn judge(header: &Header, architecture: &str, dimensions: &mut Dimensions, vocab
     if header.tensors.is_empty() {
         return unsupported("the file has no tensors".into());
     }
-    header.tensors.iter().try_for_each(judge_tensor)
+    header.tensors.iter().try_for_each(|tensor| judge_tensor(tensor, architecture))
 }
 
 /// Refuses the tensors that load and then crash.
-fn judge_tensor(tensor: &Tensor) -> Result<()> {
+fn judge_tensor(tensor: &Tensor, architecture: &str) -> Result<()> {
     let reason = match tensor.layout {
-        None => format!("{:?} has the unknown tensor type {}", tensor.name, tensor.type_id),
+        None => ternary::unknown_type(tensor),
+        Some(_) if tensor.type_id == I2_S => return ternary::judge(tensor, architecture),
         Some(layout) if !layout.runs => format!("{:?} has the tensor type {}", tensor.name, layout.name),
         // Vectors enter element-wise operations, which take nothing else.
-        Some(layout) if tensor.dimensions == 1 && layout.name != "F32" => {
+        Some(layout) if tensor.shape.len() == 1 && layout.name != "F32" => {
             format!("{:?} is a vector of type {}", tensor.name, layout.name)
         }
         Some(_) => return Ok(()),

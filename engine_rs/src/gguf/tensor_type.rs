@@ -9,17 +9,25 @@ pub(super) struct TensorType {
     pub block_elements: u64,
     /// Bytes of one block.
     pub block_bytes: u64,
+    /// Bytes after the last block of the tensor.
+    pub tail_bytes: u64,
     /// Whether a matrix of this type can be multiplied; the others crash in the library or exist only inside it.
     pub runs: bool,
 }
 
 const fn runs(name: &'static str, block_elements: u64, block_bytes: u64) -> TensorType {
-    TensorType { name, block_elements, block_bytes, runs: true }
+    TensorType { name, block_elements, block_bytes, tail_bytes: 0, runs: true }
 }
 
 const fn stored(name: &'static str, block_elements: u64, block_bytes: u64) -> TensorType {
-    TensorType { name, block_elements, block_bytes, runs: false }
+    TensorType { name, block_elements, block_bytes, tail_bytes: 0, runs: false }
 }
+
+/// Ternary codes as the `BitNet` fork of `llama.cpp` stores them; elsewhere a retired number.
+pub(crate) const I2_S: u32 = 36;
+/// Ternary types of the same fork for lookup-table kernels; elsewhere a retired number, and MXFP4.
+pub(super) const TL1: u32 = 38;
+pub(super) const TL2: u32 = 39;
 
 /// The type with this number; `None` for retired and unknown ones.
 pub(super) const fn tensor_type(id: u32) -> Option<TensorType> {
@@ -55,6 +63,8 @@ pub(super) const fn tensor_type(id: u32) -> Option<TensorType> {
         30 => runs("BF16", 1, 2),
         34 => runs("TQ1_0", 256, 54),
         35 => runs("TQ2_0", 256, 66),
+        // One f32 scale for the whole tensor, padded. The library lacks this type: `bitnet` transcodes it.
+        I2_S => TensorType { tail_bytes: 32, ..stored("I2_S", 128, 32) },
         39 => runs("MXFP4", 32, 17),
         40 => runs("NVFP4", 64, 36),
         41 => runs("Q1_0", 128, 18),

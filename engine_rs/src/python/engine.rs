@@ -7,6 +7,7 @@ use std::time::Duration;
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 
+use super::bitnet::{cache, prepare};
 use super::hardware::{open_runtime, runtime_folders};
 use super::invalid;
 use crate::engine::{self, EngineOptions, Event, Prompt, Request, TokenLogprob};
@@ -28,7 +29,7 @@ enum PromptArgument {
 impl GgufEngine {
     #[staticmethod]
     #[pyo3(signature = (model_path, *, wake_fd, runtime=None, ctx_size=None, parallel=4, threads=None, gpu_layers=0,
-        mmap=true, stall_timeout=30.0))]
+        mmap=true, stall_timeout=30.0, progress=None))]
     fn open(
         py: Python<'_>,
         model_path: PathBuf,
@@ -40,17 +41,19 @@ impl GgufEngine {
         gpu_layers: i32,
         mmap: bool,
         stall_timeout: f64,
+        progress: Option<Py<PyAny>>,
     ) -> PyResult<Self> {
         let stall_timeout =
             Duration::try_from_secs_f64(stall_timeout).map_err(|error| invalid("stall_timeout", error.to_string()))?;
         let waker = SocketWaker::new(wake_fd).map_err(|error| invalid("wake_fd", error.to_string()))?;
         let options = EngineOptions { ctx_size, parallel, threads, gpu_layers, mmap, stall_timeout };
         let folders = runtime_folders(py, runtime)?;
-        let opened = py.detach(|| {
+        let cache = cache(py)?;
+        py.detach(|| {
             let runtime = open_runtime(runtime, &folders)?;
-            engine::GgufEngine::open(&runtime, &model_path, &options, Box::new(waker))
-        })?;
-        Ok(Self(opened))
+            let prepared = prepare(&model_path, &cache, progress)?;
+            Ok(Self(engine::GgufEngine::open(&runtime, prepared.path(), &options, Box::new(waker))?))
+        })
     }
 
     #[getter]

@@ -16,6 +16,15 @@ struct TensorTotal {
 }
 
 #[derive(IntoPyObject)]
+struct Ternary {
+    encoding: Option<&'static str>,
+    tensors: u64,
+    runs_as: Vec<&'static str>,
+    needs_transcoding: bool,
+    squared_relu: bool,
+}
+
+#[derive(IntoPyObject)]
 pub struct Summary<'py> {
     version: u32,
     file_bytes: u64,
@@ -32,6 +41,7 @@ pub struct Summary<'py> {
     head_count_kv: u32,
     kv_bytes_per_token: u64,
     vocab_size: u32,
+    ternary: Option<Ternary>,
     problem: Option<String>,
     metadata: Bound<'py, PyDict>,
 }
@@ -60,6 +70,13 @@ pub fn inspect_gguf(py: Python<'_>, path: PathBuf) -> PyResult<Summary<'_>> {
         head_count_kv: summary.dimensions.head_count_kv,
         kv_bytes_per_token: summary.dimensions.kv_bytes_per_token,
         vocab_size: summary.vocab_size,
+        ternary: summary.ternary.map(|ternary| Ternary {
+            encoding: ternary.encoding,
+            tensors: ternary.tensors,
+            runs_as: ternary.runs_as,
+            needs_transcoding: ternary.needs_transcoding,
+            squared_relu: ternary.squared_relu,
+        }),
         problem: summary.problem,
         metadata,
     })

@@ -4,6 +4,7 @@
 
 #![allow(clippy::needless_pass_by_value, clippy::too_many_arguments, reason = "Python names and hands over arguments")]
 
+mod bitnet;
 mod engine;
 mod gguf;
 mod hardware;
@@ -31,6 +32,8 @@ fn invalid(param: &'static str, message: impl Into<String>) -> EngineError {
 /// The compiled part of the engine.
 #[pymodule]
 mod _native {
+    #[pymodule_export]
+    use super::bitnet::prune_transcoded;
     #[pymodule_export]
     use super::engine::GgufEngine;
     #[pymodule_export]
