@@ -28,6 +28,7 @@ impl Default for ModelParams {
 pub struct Model {
     ptr: NonNull<LlamaModel>,
     runtime: Arc<Runtime>,
+    gpu_layers: i32,
 }
 
 // SAFETY: a loaded model is not changed any more; the library's own server reads one from many threads.
@@ -67,13 +68,19 @@ impl Model {
                 EngineError::ModelLoadFailed(text)
             });
         };
-        Ok(Arc::new(Self { ptr: model, runtime: Arc::clone(runtime) }))
+        Ok(Arc::new(Self { ptr: model, runtime: Arc::clone(runtime), gpu_layers: params.gpu_layers }))
     }
 
     /// The runtime it is loaded in.
     #[must_use]
     pub fn runtime(&self) -> &Arc<Runtime> {
         &self.runtime
+    }
+
+    /// Layers that were to be offloaded to a GPU.
+    #[must_use]
+    pub fn gpu_layers(&self) -> i32 {
+        self.gpu_layers
     }
 
     /// Its vocabulary.

@@ -2,13 +2,16 @@
 
 mod abort;
 mod batch;
+mod squared_relu;
 
 use std::ptr::NonNull;
+use std::rc::Rc;
 use std::sync::Arc;
 
 pub use abort::AbortHandle;
 pub use batch::Batch;
 use batch::{Limits, SequenceArrays};
+use squared_relu::SquaredRelu;
 
 use crate::error::{EngineError, Result};
 use crate::ffi::{Block, LlamaContext, LlamaMemory, Runtime, Symbols, Threadpool, tells_of_memory, with_errors};
@@ -55,6 +58,8 @@ pub struct Context {
     n_seq_max: u32,
     n_vocab: usize,
     abort: AbortHandle,
+    /// Set for the models that need it.
+    squared_relu: Option<Rc<SquaredRelu>>,
     /// The last one is in use. The library pauses the one before at its next decode, so none goes before the context.
     threadpools: Vec<Threadpool>,
     /// Which tokens of the last decode have an output.
@@ -63,7 +68,8 @@ pub struct Context {
     model: Arc<Model>,
 }
 
-// SAFETY: the library ties a context to no thread; all changes need `&mut`, so one thread at a time makes them.
+// SAFETY: the library ties a context to no thread; all changes need `&mut`, so one thread at a time makes them, and
+// its `Rc` has no second owner.
 unsafe impl Send for Context {}
 
 impl Context {
@@ -95,8 +101,10 @@ impl Context {
 
     fn create(model: &Arc<Model>, runtime: &Runtime, params: &ContextParams) -> Result<Self> {
         let symbols = &runtime.symbols;
-        let block = context_block(runtime, params);
-        // SAFETY: the model is alive; the block holds the library's defaults, changed at known fields.
+        let mut block = context_block(runtime, params);
+        let squared_relu = squared_relu::attach(model, &mut block)?;
+        // SAFETY: the model is alive; the block holds the library's defaults, changed at known fields, and the data of
+        // its callback outlives the context.
         let (context, errors) = with_errors(|| unsafe { (symbols.context_init)(model.as_ptr(), block) });
         let context = NonNull::new(context).ok_or_else(|| {
             if tells_of_memory(&errors) {
@@ -120,6 +128,7 @@ impl Context {
             n_seq_max: params.n_seq_max,
             n_vocab: model.n_vocab(),
             abort: AbortHandle::default(),
+            squared_relu,
             threadpools: Vec::new(),
             outputs: Vec::new(),
             arrays: SequenceArrays::default(),
@@ -132,6 +141,7 @@ impl Context {
             (symbols.set_abort_callback)(pointer, abort::is_set, made.abort.as_ptr());
             (symbols.set_embeddings)(pointer, params.embeddings);
         }
+        made.prove_squared_relu()?;
         Ok(made)
     }
 
@@ -224,6 +234,7 @@ impl Context {
         let (code, errors) = with_errors(|| unsafe { (self.symbols().decode)(self.as_ptr(), block) });
         match code {
             0 => {
+                self.check_squared_relu()?;
                 self.outputs.extend_from_slice(batch.outputs());
                 Ok(Decoded::Done)
             }
@@ -346,7 +357,7 @@ impl Context {
 
 impl Drop for Context {
     fn drop(&mut self) {
-        // SAFETY: made by `create` and freed only here, before its threads, its abort flag and its model.
+        // SAFETY: made by `create` and freed only here, before its threads, its callbacks' data and its model.
         unsafe { (self.symbols().context_free)(self.as_ptr()) };
     }
 }

@@ -113,6 +113,10 @@ pub(crate) struct Layout {
     pub(crate) mapping: Option<MappingField>,
     /// `llama_context_params.kv_unified`; a guess until a context made with it has been checked.
     pub(crate) kv_unified: Option<usize>,
+    /// `llama_context_params.op_offload`, in front of `swa_full` and `kv_unified`.
+    pub(crate) op_offload: Option<usize>,
+    /// `llama_context_params.cb_eval`, its data behind it; a guess until the callback has been called.
+    pub(crate) eval_callback: Option<usize>,
 }
 
 /// The field of `llama_model_params` that decides about memory mapping.
@@ -144,10 +148,14 @@ impl Layout {
         if head != CONTEXT_HEAD {
             return Err(EngineError::AbiUnsupported(format!("llama_context_params starts with {head:?}")));
         }
+        let cache_types = find_cache_types(context);
+        let kv_unified = cache_types.and_then(|types| find_kv_unified(context, types));
         Ok(Self {
             n_gpu_layers: split_mode - 4,
             mapping: find_mapping(model, split_mode),
-            kv_unified: find_kv_unified(context),
+            kv_unified,
+            op_offload: kv_unified.map(|at| at - 2),
+            eval_callback: cache_types.map(|types| types - 16),
         })
     }
 }
@@ -164,12 +172,16 @@ fn find_mapping(model: &Defaults, split_mode: usize) -> Option<MappingField> {
     }
 }
 
-fn find_kv_unified(context: &Defaults) -> Option<usize> {
+/// `type_k` and `type_v`, both 1 (f16), behind the two pointers of the eval callback.
+fn find_cache_types(context: &Defaults) -> Option<usize> {
     let bytes = context.bytes();
-    // `type_k` and `type_v`, both 1 (f16), behind the two pointers of the eval callback.
-    let types = unique((40..bytes.len().saturating_sub(7)).step_by(8).filter(|&at| {
+    unique((40..bytes.len().saturating_sub(7)).step_by(8).filter(|&at| {
         context.block.i32_at(at) == 1 && context.block.i32_at(at + 4) == 1 && bytes[at - 16..at].iter().all(|&b| b == 0)
-    }))?;
+    }))
+}
+
+fn find_kv_unified(context: &Defaults, types: usize) -> Option<usize> {
+    let bytes = context.bytes();
     let flags = |pattern: &'static [u8]| {
         unique((types + 8..bytes.len()).step_by(8).filter(move |&at| bytes[at..].starts_with(pattern)))
             .map(|at| at + pattern.len() - 1)
@@ -218,7 +230,10 @@ mod tests {
         let model = recorded(60, &[(12, 1), (56, MMAP_ON)]);
         let layout = Layout::derive(&model, &context(120, 88, 96, &[0, 0, 1, 0, 1])).unwrap();
         let mapping = Some(MappingField::UseMmap(57));
-        assert_eq!(layout, Layout { n_gpu_layers: 8, mapping, kv_unified: None });
+        assert_eq!(
+            layout,
+            Layout { n_gpu_layers: 8, mapping, kv_unified: None, op_offload: None, eval_callback: Some(72) }
+        );
     }
 
     #[test]
@@ -226,14 +241,20 @@ mod tests {
         let model = recorded(70, &[(16, 999), (20, 1), (64, MMAP_ON), (68, 1)]);
         let layout = Layout::derive(&model, &context(118, 88, 112, &[0, 1, 1, 1, 1, 0])).unwrap();
         let mapping = Some(MappingField::UseMmap(65));
-        assert_eq!(layout, Layout { n_gpu_layers: 16, mapping, kv_unified: Some(117) });
+        assert_eq!(
+            layout,
+            Layout { n_gpu_layers: 16, mapping, kv_unified: Some(117), op_offload: Some(115), eval_callback: Some(72) }
+        );
     }
 
     #[test]
     fn finds_the_fields_of_0_5_0() {
         let layout = Layout::derive(&model_of_2026(), &context(160, 104, 128, &[0, 1, 1, 1, 1, 0])).unwrap();
         let mapping = Some(MappingField::LoadMode(24));
-        assert_eq!(layout, Layout { n_gpu_layers: 16, mapping, kv_unified: Some(133) });
+        assert_eq!(
+            layout,
+            Layout { n_gpu_layers: 16, mapping, kv_unified: Some(133), op_offload: Some(131), eval_callback: Some(88) }
+        );
     }
 
     #[test]

@@ -16,7 +16,7 @@ pub(crate) use abi::{Block, Defaults, Layout, MappingField};
 use library::Libraries;
 pub(crate) use log::{tells_of_memory, with_errors};
 use symbols::{GgmlBackendReg, missing};
-pub(crate) use symbols::{LlamaContext, LlamaMemory, LlamaModel, LlamaVocab, Symbols};
+pub(crate) use symbols::{GgmlTensor, LlamaContext, LlamaMemory, LlamaModel, LlamaVocab, Symbols};
 pub(crate) use threadpool::{Threadpool, ThreadpoolApi};
 
 /// A chosen runtime: which files to open. Made by [`crate::hardware`], opened here.

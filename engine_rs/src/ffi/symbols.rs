@@ -20,6 +20,9 @@ pub(crate) enum GgmlBackendReg {}
 /// A `ggml_threadpool`.
 pub(crate) enum GgmlThreadpool {}
 
+/// A `ggml_tensor`.
+pub(crate) enum GgmlTensor {}
+
 /// `ggml_abort_callback`.
 pub(crate) type AbortCallback = unsafe extern "C" fn(data: *mut c_void) -> bool;
 
@@ -106,6 +109,10 @@ symbols! {
         backend_load: fn(*const c_char) -> *mut GgmlBackendReg = "ggml_backend_load";
         backend_reg_get_proc_address: fn(*mut GgmlBackendReg, *const c_char) -> *mut c_void
             = "ggml_backend_reg_get_proc_address";
+        tensor_name: fn(*const GgmlTensor) -> *const c_char = "ggml_get_name";
+        tensor_data: fn(*const GgmlTensor) -> *mut c_void = "ggml_get_data";
+        tensor_elements: fn(*const GgmlTensor) -> i64 = "ggml_nelements";
+        tensor_bytes: fn(*const GgmlTensor) -> usize = "ggml_nbytes";
     }
 }
 
