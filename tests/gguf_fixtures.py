@@ -11,7 +11,8 @@ import struct
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import numpy as np
-from gguf import GGUFWriter, TokenType
+from gguf import GGMLQuantizationType, GGUFWriter, TokenType
+from gguf.quants import quantize
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -105,16 +106,35 @@ def write_tiny(
     vocab_size: int = 512,
     context_length: int = 2048,
     chat_template: str | None = CHAT_TEMPLATE,
+    writer_type: type[GGUFWriter] = GGUFWriter,
+    architecture: str = "llama",
 ) -> Path:
     """Write a model of random weights: any token may follow, lone UTF-8 bytes among them."""
     rng = np.random.default_rng(seed)
     vocab = _Vocab.of(())
     vocab = _Vocab.of(numbered_pieces(vocab_size - len(vocab.tokens)))
-    writer = _open(path, "tiny", vocab, context_length, chat_template, None)
+    writer = writer_type(path, architecture)
+    _describe(writer, "tiny", vocab, context_length, chat_template, None)
     _add_layers(writer, rng, mix=1.0)
     shape = (len(vocab.tokens), DIM)
     _finish(writer, rng.standard_normal(shape), rng.standard_normal(shape) / np.sqrt(DIM))
     return path
+
+
+def write_q4_0(path: Path) -> Path:
+    """Write a model of random weights whose matrices are all of the type Q4_0."""
+    return write_tiny(path, writer_type=_Q4Writer)
+
+
+def write_with_tensor(path: Path, name: str, data: Any, kind: GGMLQuantizationType) -> Path:
+    """Write a model of random weights with one tensor more, given as the bytes of that type."""
+
+    class Writer(GGUFWriter):
+        def write_header_to_file(self, path: Path | None = None) -> None:
+            self.add_tensor(name, data, raw_dtype=kind)
+            super().write_header_to_file(path)
+
+    return write_tiny(path, writer_type=Writer)
 
 
 def write_truncated(path: Path) -> Path:
@@ -240,6 +260,17 @@ def _signs(rng: np.random.Generator, shape: int | tuple[int, int]) -> Any:
     return rng.choice([-1.0, 1.0], size=shape)
 
 
+class _Q4Writer(GGUFWriter):
+    """Quantises matrices; vectors stay as they are."""
+
+    def add_tensor(self, name: str, tensor: Array, *arguments: Any, **options: Any) -> None:
+        if tensor.ndim == 2:
+            kind = GGMLQuantizationType.Q4_0
+            super().add_tensor(name, quantize(tensor, kind), raw_dtype=kind)
+        else:
+            super().add_tensor(name, tensor, *arguments, **options)
+
+
 def _open(
     path: Path,
     name: str,
@@ -249,6 +280,18 @@ def _open(
     sampling: Mapping[str, float] | None,
 ) -> GGUFWriter:
     writer = GGUFWriter(path, "llama")
+    _describe(writer, name, vocab, context_length, chat_template, sampling)
+    return writer
+
+
+def _describe(
+    writer: GGUFWriter,
+    name: str,
+    vocab: _Vocab,
+    context_length: int,
+    chat_template: str | None,
+    sampling: Mapping[str, float] | None,
+) -> None:
     writer.add_name(name)
     writer.add_context_length(context_length)
     writer.add_embedding_length(DIM)
@@ -273,7 +316,6 @@ def _open(
             writer.add_int32(f"general.sampling.{key}", value)
         else:
             writer.add_float32(f"general.sampling.{key}", value)
-    return writer
 
 
 def _add_layers(writer: GGUFWriter, rng: np.random.Generator, mix: float) -> None:

@@ -46,15 +46,17 @@ def folders(runtime: str | None = None) -> list[Folder]:
 
     Raises EngineError (`library_not_found`) when `runtime` names nothing.
     """
-    found = [*_npm(), *_wheels(), *_system()]
+    found = [*_npm(), *_wheels(), *_system(), *_configured_release()]
     if runtime is None:
         return found
-    named = [folder for folder in found if runtime in (folder[0], f"{folder[0]}-{folder[3]}")]
+    named = [folder for folder in found if runtime in _names(folder)]
     if named:
         return named
     place = Path(runtime).expanduser().absolute()
     if place.is_file():
         place = place.parent
+    if release := [*_release(place), *_release_variant(place)]:
+        return release
     if not place.is_dir():
         known = ", ".join(dict.fromkeys(folder[0] for folder in found)) or "none"
         message = f"{runtime!r} is neither a folder nor the id of a runtime here ({known})"
@@ -207,6 +209,33 @@ def _wheels() -> Iterator[Folder]:
             continue
         root = Path(str(distribution.locate_file(project.replace("-", "_"))))
         yield origin, origin, [root, root / "lib", root / "bin"], distribution.version
+
+
+def _configured_release() -> Iterator[Folder]:
+    if tree := os.environ.get("TABAGENT_BITNET_RELEASE"):
+        yield from _release(Path(tree).expanduser().absolute())
+
+
+def _release(tree: Path) -> Iterator[Folder]:
+    """Every variant of a `BitnetRelease` tree that is for this operating system."""
+    for place in sorted(tree.glob(f"cpu/{_release_system()}/*")):
+        yield from _release_variant(place)
+
+
+def _release_variant(place: Path) -> Iterator[Folder]:
+    if place.is_dir() and (place.parent.parent.name, place.parent.name) == ("cpu", _release_system()):
+        yield "bitnet-release", "bitnet-release", [place], "unknown"
+
+
+def _release_system() -> str:
+    return {"darwin": "macos", "win32": "windows"}.get(sys.platform, sys.platform)
+
+
+def _names(folder: Folder) -> list[str]:
+    """What a runtime may be called: its id, with its version, and a variant of the release."""
+    identifier, origin, places, version = folder
+    names = [identifier, f"{identifier}-{version}"]
+    return [*names, places[0].name] if origin == "bitnet-release" else names
 
 
 def _system() -> Iterator[Folder]:

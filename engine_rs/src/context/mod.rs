@@ -138,7 +138,9 @@ impl Context {
         made.set_threads(params.n_threads, params.n_threads_batch);
         // SAFETY: the context is alive; the flag outlives it, as `drop` frees the context first.
         unsafe {
-            (symbols.set_abort_callback)(pointer, abort::is_set, made.abort.as_ptr());
+            if runtime.profile().can_abort() {
+                (symbols.set_abort_callback)(pointer, abort::is_set, made.abort.as_ptr());
+            }
             (symbols.set_embeddings)(pointer, params.embeddings);
         }
         made.prove_squared_relu()?;
@@ -372,14 +374,14 @@ impl std::fmt::Debug for Context {
     }
 }
 
-/// `llama_context_params`: four sizes at its head, which every build since September 2024 shares, and the cache flag.
+/// `llama_context_params`: four sizes, which every build has in this order, and the cache flag.
 fn context_block(runtime: &Runtime, params: &ContextParams) -> Block {
     let mut block = runtime.context_defaults.block();
     // Pooling needs a sequence in one piece, and the library asserts it.
     let n_ubatch = if params.embeddings { params.n_batch } else { params.n_ubatch };
     let sizes = [params.n_ctx, params.n_batch, n_ubatch, params.n_seq_max];
     for (offset, size) in [0, 4, 8, 12].into_iter().zip(sizes) {
-        block.set_i32(offset, size as i32);
+        block.set_i32(runtime.layout.context_sizes + offset, size as i32);
     }
     if params.n_seq_max > 1
         && let Some(offset) = runtime.layout.kv_unified

@@ -25,6 +25,7 @@ pub use types::{
     Wake,
 };
 
+use crate::compatibility;
 use crate::context::{Context, ContextParams};
 use crate::error::{EngineError, Result};
 use crate::ffi::Runtime;
@@ -69,6 +70,7 @@ impl GgufEngine {
         sizing::check(options)?;
         let summary = gguf::inspect(path)?;
         summary.require_loadable()?;
+        compatibility::require(runtime, &summary)?;
         let params = ModelParams { gpu_layers: options.gpu_layers, mmap: options.mmap };
         let model = Model::load(runtime, path, &params)?;
         let threads = options.threads.unwrap_or_else(compute_threads);

@@ -5,6 +5,7 @@
 
 use std::ffi::c_void;
 
+use super::profile::Profile;
 use crate::error::{EngineError, Result};
 
 /// Bytes of a [`Block`]: three times the largest struct seen (168).
@@ -111,6 +112,8 @@ pub(crate) struct Layout {
     pub(crate) n_gpu_layers: usize,
     /// What turns memory mapping off; `None` when the layout is not a known one.
     pub(crate) mapping: Option<MappingField>,
+    /// `llama_context_params.n_ctx`; `n_batch`, `n_ubatch` and `n_seq_max` follow it.
+    pub(crate) context_sizes: usize,
     /// `llama_context_params.kv_unified`; a guess until a context made with it has been checked.
     pub(crate) kv_unified: Option<usize>,
     /// `llama_context_params.op_offload`, in front of `swa_full` and `kv_unified`.
@@ -128,8 +131,8 @@ pub(crate) enum MappingField {
     LoadMode(usize),
 }
 
-/// `n_ctx`, `n_batch`, `n_ubatch`, `n_seq_max`: at the start of `llama_context_params` since September 2024.
-const CONTEXT_HEAD: [i32; 4] = [512, 2048, 512, 1];
+/// `n_ctx`, `n_batch`, `n_ubatch`, `n_seq_max` of `llama_context_params`.
+const CONTEXT_SIZES: [i32; 4] = [512, 2048, 512, 1];
 
 /// `embeddings`, `offload_kqv`, `no_perf`, `op_offload`, `swa_full`, `kv_unified` of `llama_context_params`.
 const CONTEXT_FLAGS: &[u8] = &[0, 1, 1, 1, 1, 0];
@@ -137,22 +140,25 @@ const CONTEXT_FLAGS: &[u8] = &[0, 1, 1, 1, 1, 0];
 const CONTEXT_FLAGS_WITH_FLASH_ATTN: &[u8] = &[0, 1, 0, 1, 1, 1, 0];
 
 impl Layout {
-    /// Finds the fields in a library's defaults, or says what does not look as it should.
-    pub(crate) fn derive(model: &Defaults, context: &Defaults) -> Result<Self> {
+    /// Finds the fields in a library's defaults, or says what does not look as its generation should.
+    pub(crate) fn derive(profile: Profile, model: &Defaults, context: &Defaults) -> Result<Self> {
         let split_mode = (0..model.written.saturating_sub(3)).step_by(4).find(|&at| model.block.i32_at(at) == 1);
-        // 4 is the layout of 2024, before `devices` came first; its batches and contexts are other ones, too.
-        let Some(split_mode @ (12 | 20)) = split_mode else {
-            return Err(EngineError::AbiUnsupported("llama_model_params has an unknown layout".into()));
+        let Some(split_mode) = split_mode.filter(|at| profile.split_modes().contains(at)) else {
+            let message = format!("llama_model_params has an unknown layout for {profile:?}");
+            return Err(EngineError::AbiUnsupported(message));
         };
-        let head = [0, 4, 8, 12].map(|at| context.block.i32_at(at));
-        if head != CONTEXT_HEAD {
-            return Err(EngineError::AbiUnsupported(format!("llama_context_params starts with {head:?}")));
+        let context_sizes = profile.context_sizes();
+        let sizes = [0, 4, 8, 12].map(|at| context.block.i32_at(context_sizes + at));
+        if sizes != CONTEXT_SIZES {
+            let message = format!("llama_context_params has the sizes {sizes:?} for {profile:?}");
+            return Err(EngineError::AbiUnsupported(message));
         }
         let cache_types = find_cache_types(context);
         let kv_unified = cache_types.and_then(|types| find_kv_unified(context, types));
         Ok(Self {
             n_gpu_layers: split_mode - 4,
             mapping: find_mapping(model, split_mode),
+            context_sizes,
             kv_unified,
             op_offload: kv_unified.map(|at| at - 2),
             eval_callback: cache_types.map(|types| types - 16),
@@ -165,7 +171,7 @@ fn find_mapping(model: &Defaults, split_mode: usize) -> Option<MappingField> {
     match (split_mode, model.size(), model.block.i32_at(24)) {
         (20, 72 | 80, -1) => Some(MappingField::LoadMode(24)),
         // `vocab_only`, `use_mmap`, then two that are off (`use_mlock` and a neighbour).
-        (12, 64 | 72, _) | (20, 72, 0) if model.bytes()[flags..].starts_with(&[0, 1, 0, 0]) => {
+        (4, 64, _) | (12, 64 | 72, _) | (20, 72, 0) if model.bytes()[flags..].starts_with(&[0, 1, 0, 0]) => {
             Some(MappingField::UseMmap(flags + 1))
         }
         _ => None,
@@ -209,13 +215,17 @@ mod tests {
 
     /// The context's sizes, `type_k` and `type_v` at `types`, and a run of flags.
     fn context(written: usize, types: usize, flags: usize, run: &[u8]) -> Defaults {
-        let mut values: Vec<_> = [0, 4, 8, 12].into_iter().zip(CONTEXT_HEAD).collect();
+        let mut values: Vec<_> = [0, 4, 8, 12].into_iter().zip(CONTEXT_SIZES).collect();
         values.extend([(types, 1), (types + 4, 1)]);
         let mut defaults = recorded(written, &values);
         for (at, &flag) in run.iter().enumerate() {
             defaults.block.set_bool(flags + at, flag == 1);
         }
         defaults
+    }
+
+    fn derive(model: &Defaults, context: &Defaults) -> Result<Layout> {
+        Layout::derive(Profile::Since2025, model, context)
     }
 
     /// `use_mmap` among its neighbours, as the `i32` of four flags.
@@ -228,72 +238,130 @@ mod tests {
     #[test]
     fn finds_the_fields_of_b4980() {
         let model = recorded(60, &[(12, 1), (56, MMAP_ON)]);
-        let layout = Layout::derive(&model, &context(120, 88, 96, &[0, 0, 1, 0, 1])).unwrap();
+        let layout = derive(&model, &context(120, 88, 96, &[0, 0, 1, 0, 1])).unwrap();
         let mapping = Some(MappingField::UseMmap(57));
         assert_eq!(
             layout,
-            Layout { n_gpu_layers: 8, mapping, kv_unified: None, op_offload: None, eval_callback: Some(72) }
+            Layout {
+                n_gpu_layers: 8,
+                mapping,
+                context_sizes: 0,
+                kv_unified: None,
+                op_offload: None,
+                eval_callback: Some(72)
+            }
         );
     }
 
     #[test]
     fn finds_the_fields_of_b7347() {
         let model = recorded(70, &[(16, 999), (20, 1), (64, MMAP_ON), (68, 1)]);
-        let layout = Layout::derive(&model, &context(118, 88, 112, &[0, 1, 1, 1, 1, 0])).unwrap();
+        let layout = derive(&model, &context(118, 88, 112, &[0, 1, 1, 1, 1, 0])).unwrap();
         let mapping = Some(MappingField::UseMmap(65));
         assert_eq!(
             layout,
-            Layout { n_gpu_layers: 16, mapping, kv_unified: Some(117), op_offload: Some(115), eval_callback: Some(72) }
+            Layout {
+                n_gpu_layers: 16,
+                mapping,
+                context_sizes: 0,
+                kv_unified: Some(117),
+                op_offload: Some(115),
+                eval_callback: Some(72)
+            }
         );
     }
 
     #[test]
     fn finds_the_fields_of_0_5_0() {
-        let layout = Layout::derive(&model_of_2026(), &context(160, 104, 128, &[0, 1, 1, 1, 1, 0])).unwrap();
+        let layout = derive(&model_of_2026(), &context(160, 104, 128, &[0, 1, 1, 1, 1, 0])).unwrap();
         let mapping = Some(MappingField::LoadMode(24));
         assert_eq!(
             layout,
-            Layout { n_gpu_layers: 16, mapping, kv_unified: Some(133), op_offload: Some(131), eval_callback: Some(88) }
+            Layout {
+                n_gpu_layers: 16,
+                mapping,
+                context_sizes: 0,
+                kv_unified: Some(133),
+                op_offload: Some(131),
+                eval_callback: Some(88)
+            }
         );
     }
 
     #[test]
     fn follows_the_flags_when_a_field_is_put_before_them() {
-        let layout = Layout::derive(&model_of_2026(), &context(168, 104, 136, &[0, 1, 1, 1, 1, 0])).unwrap();
+        let layout = derive(&model_of_2026(), &context(168, 104, 136, &[0, 1, 1, 1, 1, 0])).unwrap();
         assert_eq!(layout.kv_unified, Some(141));
     }
 
     #[test]
     fn finds_the_flag_behind_the_flash_attention_of_summer_2025() {
-        let layout = Layout::derive(&model_of_2026(), &context(120, 88, 112, &[0, 1, 0, 1, 1, 1, 0])).unwrap();
+        let layout = derive(&model_of_2026(), &context(120, 88, 112, &[0, 1, 0, 1, 1, 1, 0])).unwrap();
         assert_eq!(layout.kv_unified, Some(118));
     }
 
     #[test]
     fn leaves_the_cache_flag_alone_when_its_neighbours_changed() {
-        let layout = Layout::derive(&model_of_2026(), &context(160, 104, 128, &[0, 1, 1, 0, 1, 1, 0])).unwrap();
+        let layout = derive(&model_of_2026(), &context(160, 104, 128, &[0, 1, 1, 0, 1, 1, 0])).unwrap();
         assert_eq!(layout.kv_unified, None);
     }
 
     #[test]
     fn leaves_mapping_alone_in_an_unknown_model_layout() {
         let model = recorded(86, &[(16, -1), (20, 1), (24, -1)]);
-        let layout = Layout::derive(&model, &context(160, 104, 128, &[0, 1, 1, 1, 1, 0])).unwrap();
+        let layout = derive(&model, &context(160, 104, 128, &[0, 1, 1, 1, 1, 0])).unwrap();
         assert_eq!(layout.mapping, None);
     }
 
+    /// Both parameter structs of August 2024, whose context begins with a seed, or of October 2024.
+    fn defaults_of_2024(seed: bool) -> (Defaults, Defaults) {
+        let sizes = if seed { 4 } else { 0 };
+        let mut context = context(120, 88, 96, &[0, 0, 1, 0]);
+        context.block.set_i32(0, -1);
+        for (at, value) in [0, 4, 8, 12].into_iter().zip(CONTEXT_SIZES) {
+            context.block.set_i32(sizes + at, value);
+        }
+        (recorded(60, &[(4, 1), (56, MMAP_ON)]), context)
+    }
+
     #[test]
-    fn refuses_the_model_layout_of_2024() {
-        let model = recorded(60, &[(4, 1), (56, MMAP_ON)]);
-        let error = Layout::derive(&model, &context(120, 88, 96, &[0, 0, 1, 0, 1])).unwrap_err();
-        assert_eq!(error.code(), "abi_unsupported");
+    fn finds_the_fields_of_both_generations_of_2024() {
+        for (profile, context_sizes) in [(Profile::August2024, 4), (Profile::October2024, 0)] {
+            let (model, context) = defaults_of_2024(context_sizes == 4);
+            let layout = Layout::derive(profile, &model, &context).unwrap();
+            let mapping = Some(MappingField::UseMmap(57));
+            let expected = Layout {
+                n_gpu_layers: 0,
+                mapping,
+                context_sizes,
+                kv_unified: None,
+                op_offload: None,
+                eval_callback: Some(72),
+            };
+            assert_eq!(layout, expected);
+        }
+    }
+
+    #[test]
+    fn refuses_one_generation_taken_for_another() {
+        let profiles = [Profile::August2024, Profile::October2024, Profile::Since2025];
+        let (model, august) = defaults_of_2024(true);
+        let (_, october) = defaults_of_2024(false);
+        for (context, right) in [(&august, Profile::August2024), (&october, Profile::October2024)] {
+            for wrong in profiles.into_iter().filter(|profile| *profile != right) {
+                let error = Layout::derive(wrong, &model, context).unwrap_err();
+                assert_eq!(error.code(), "abi_unsupported", "{right:?} as {wrong:?}");
+            }
+        }
+        let today = context(160, 104, 128, &[0, 1, 1, 1, 1, 0]);
+        assert!(Layout::derive(Profile::October2024, &model_of_2026(), &today).is_err());
     }
 
     #[test]
     fn refuses_a_context_that_starts_with_something_else() {
         let mut shifted = context(160, 104, 128, &[0, 1, 1, 1, 1, 0]);
         shifted.block.set_i32(0, -1);
-        assert_eq!(Layout::derive(&model_of_2026(), &shifted).unwrap_err().code(), "abi_unsupported");
+        assert_eq!(derive(&model_of_2026(), &shifted).unwrap_err().code(), "abi_unsupported");
     }
 
     // On AArch64 the hidden pointer is no argument, so that this function could not be written.

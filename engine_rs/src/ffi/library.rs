@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+#[cfg(all(unix, not(target_os = "macos")))]
+use super::dependencies::open_needs;
 use crate::error::{EngineError, Result};
 
 #[cfg(unix)]
@@ -15,12 +17,11 @@ pub(crate) struct Libraries {
 }
 
 impl Libraries {
-    /// Opens `libllama` and whatever is needed to reach ggml's symbols beside it.
+    /// Opens `libllama` and what it needs that lies beside it.
     pub(crate) fn open(libllama: &Path) -> Result<Self> {
+        let needs = open_needs(libllama)?;
         let mut opened = vec![open(libllama)?];
-        for sibling in ggml_siblings(libllama) {
-            opened.push(open(&sibling)?);
-        }
+        opened.extend(needs);
         Ok(Self { opened })
     }
 
@@ -39,7 +40,7 @@ impl Libraries {
 }
 
 #[cfg(unix)]
-fn open(path: &Path) -> Result<Library> {
+pub(super) fn open(path: &Path) -> Result<Library> {
     use libloading::os::unix::{RTLD_LOCAL, RTLD_NOW};
     // SAFETY: running the initialisers of the chosen runtime is what the user asks for by choosing it.
     unsafe { Library::open(Some(path), RTLD_NOW | RTLD_LOCAL) }.map_err(|error| cannot_open(path, &error))
@@ -56,22 +57,20 @@ fn cannot_open(path: &Path, error: &libloading::Error) -> EngineError {
     EngineError::LibraryNotFound(format!("{} cannot be opened: {error}", path.display()))
 }
 
-/// `dlsym` searches the dependencies of `libllama`, too: nothing else to open.
-#[cfg(unix)]
-fn ggml_siblings(_libllama: &Path) -> Vec<std::path::PathBuf> {
-    Vec::new()
+/// The loader of macOS takes the paths in the library itself.
+#[cfg(target_os = "macos")]
+fn open_needs(_libllama: &Path) -> Result<Vec<Library>> {
+    Ok(Vec::new())
 }
 
 /// `GetProcAddress` sees one DLL only, so ggml's two are opened as well, whatever release their names carry.
 #[cfg(windows)]
-fn ggml_siblings(libllama: &Path) -> Vec<std::path::PathBuf> {
-    let Some(Ok(entries)) = libllama.parent().map(std::fs::read_dir) else { return Vec::new() };
-    entries
-        .filter_map(|entry| Some(entry.ok()?.path()))
-        .filter(|path| {
-            let name = path.file_name().map(|name| name.to_string_lossy().to_lowercase()).unwrap_or_default();
-            let name = name.strip_prefix("lib").unwrap_or(&name);
-            name.ends_with(".dll") && (name.starts_with("ggml.") || name.starts_with("ggml-base."))
-        })
-        .collect()
+fn open_needs(libllama: &Path) -> Result<Vec<Library>> {
+    let Some(Ok(entries)) = libllama.parent().map(std::fs::read_dir) else { return Ok(Vec::new()) };
+    let siblings = entries.filter_map(|entry| Some(entry.ok()?.path())).filter(|path| {
+        let name = path.file_name().map(|name| name.to_string_lossy().to_lowercase()).unwrap_or_default();
+        let name = name.strip_prefix("lib").unwrap_or(&name);
+        name.ends_with(".dll") && (name.starts_with("ggml.") || name.starts_with("ggml-base."))
+    });
+    siblings.map(|sibling| open(&sibling)).collect()
 }

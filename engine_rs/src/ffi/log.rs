@@ -3,12 +3,10 @@
 use std::cell::RefCell;
 use std::ffi::{CStr, c_char, c_int, c_void};
 
+use super::profile::LogLevels;
+
 /// `ggml_log_callback`.
 pub(crate) type LogCallback = unsafe extern "C" fn(level: c_int, text: *const c_char, user_data: *mut c_void);
-
-/// `GGML_LOG_LEVEL_ERROR` and `GGML_LOG_LEVEL_CONT`, numbered so since December 2024.
-const ERROR: c_int = 4;
-const CONTINUED: c_int = 5;
 
 /// Error text kept per call; what comes first names the cause.
 const KEPT_BYTES: usize = 2000;
@@ -37,13 +35,18 @@ pub(crate) fn tells_of_memory(errors: &str) -> bool {
 }
 
 /// The callback for `llama_log_set`. Called on any thread, possibly while that thread ends.
-pub(crate) unsafe extern "C" fn receive(level: c_int, text: *const c_char, _user_data: *mut c_void) {
+///
+/// # Safety
+/// `levels` must point to [`LogLevels`] that live for ever.
+pub(crate) unsafe extern "C" fn receive(level: c_int, text: *const c_char, levels: *mut c_void) {
+    // SAFETY: as the caller promises.
+    let levels = unsafe { &*levels.cast::<LogLevels>() };
     // Without its thread-local, or re-entered, a line is lost and nothing else.
     let _ = CAPTURE.try_with(|capture| {
         let Ok(mut capture) = capture.try_borrow_mut() else { return };
         let Some(capture) = capture.as_mut() else { return };
-        if level != CONTINUED {
-            capture.last_was_error = level == ERROR;
+        if levels.continued != Some(level) {
+            capture.last_was_error = level == levels.error;
         }
         if capture.last_was_error && capture.text.len() < KEPT_BYTES && !text.is_null() {
             // SAFETY: the library passes a NUL-terminated string that lives through this call.
@@ -55,12 +58,20 @@ pub(crate) unsafe extern "C" fn receive(level: c_int, text: *const c_char, _user
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ffi::Profile;
 
     const INFO: c_int = 2;
+    const ERROR: c_int = 4;
+    const CONTINUED: c_int = 5;
 
     fn log(level: c_int, text: &CStr) {
-        // SAFETY: the text is NUL-terminated.
-        unsafe { receive(level, text.as_ptr(), std::ptr::null_mut()) };
+        log_as(Profile::Since2025, level, text);
+    }
+
+    fn log_as(profile: Profile, level: c_int, text: &CStr) {
+        let levels = std::ptr::from_ref(profile.log_levels()).cast_mut().cast();
+        // SAFETY: the text is NUL-terminated, the levels are constants.
+        unsafe { receive(level, text.as_ptr(), levels) };
     }
 
     #[test]
@@ -73,6 +84,21 @@ mod tests {
             7
         });
         assert_eq!((value, errors.as_str()), (7, "no such tensor: output"));
+    }
+
+    #[test]
+    fn reads_the_levels_by_the_numbers_of_their_time() {
+        let ((), errors) = with_errors(|| {
+            log_as(Profile::August2024, 2, c"an error\n");
+            log_as(Profile::August2024, 4, c"what is loaded\n");
+            log_as(Profile::August2024, 5, c"what is tried\n");
+        });
+        assert_eq!(errors, "an error");
+        let ((), errors) = with_errors(|| {
+            log_as(Profile::October2024, 2, c"a warning\n");
+            log_as(Profile::October2024, 3, c"an error\n");
+        });
+        assert_eq!(errors, "an error");
     }
 
     #[test]

@@ -1,12 +1,15 @@
-//! Opens a `libllama` of any version since 2025 and resolves what the engine calls.
+//! Opens a `libllama` of any version since August 2024 and resolves what the engine calls.
 
 mod abi;
+#[cfg(all(unix, not(target_os = "macos")))]
+mod dependencies;
 mod library;
 mod log;
+mod profile;
 mod symbols;
 mod threadpool;
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -15,6 +18,7 @@ use crate::error::{EngineError, Result};
 pub(crate) use abi::{Block, Defaults, Layout, MappingField};
 use library::Libraries;
 pub(crate) use log::{tells_of_memory, with_errors};
+pub use profile::Profile;
 use symbols::{GgmlBackendReg, missing};
 pub(crate) use symbols::{GgmlTensor, LlamaContext, LlamaMemory, LlamaModel, LlamaVocab, Symbols};
 pub(crate) use threadpool::{Threadpool, ThreadpoolApi};
@@ -43,6 +47,7 @@ pub struct Runtime {
     spec: RuntimeSpec,
     files: Files,
     pub(crate) symbols: Symbols,
+    profile: Profile,
     pub(crate) layout: Layout,
     pub(crate) model_defaults: Defaults,
     pub(crate) context_defaults: Defaults,
@@ -98,14 +103,41 @@ impl Runtime {
         // SAFETY: these are `llama_model_default_params` and `llama_context_default_params`.
         let (model_defaults, context_defaults) =
             unsafe { (Defaults::read(model_params), Defaults::read(context_params)) };
-        let layout = Layout::derive(&model_defaults, &context_defaults)?;
-        // SAFETY: the callback is a function of this library, valid for ever, and takes no user data.
-        unsafe { (symbols.log_set)(log::receive, std::ptr::null_mut()) };
+        let profile = Profile::of(&libraries);
+        let layout = Layout::derive(profile, &model_defaults, &context_defaults)?;
+        let log_levels = std::ptr::from_ref(profile.log_levels()).cast_mut().cast();
+        // SAFETY: the callback is a function of this library, valid for ever, as is the constant it gets.
+        unsafe { (symbols.log_set)(log::receive, log_levels) };
         let cpu = files.1.as_deref().map(|module| load_backend(&symbols, module)).transpose()?;
         // SAFETY: called once, after the backends are there and before any model is loaded.
         unsafe { (symbols.backend_init)() };
         let threadpool = cpu.and_then(|cpu| ThreadpoolApi::resolve(&symbols, &libraries, cpu));
-        Ok(Self { spec, files, symbols, layout, model_defaults, context_defaults, threadpool, _libraries: libraries })
+        Ok(Self {
+            spec,
+            files,
+            symbols,
+            profile,
+            layout,
+            model_defaults,
+            context_defaults,
+            threadpool,
+            _libraries: libraries,
+        })
+    }
+
+    /// Its generation.
+    #[must_use]
+    pub fn profile(&self) -> Profile {
+        self.profile
+    }
+
+    /// What it calls a tensor type; `None` if it cannot be asked. One it does not know has another name than ours.
+    pub(crate) fn type_name(&self, id: u32) -> Option<&'static [u8]> {
+        let name = self.symbols.type_name?;
+        // SAFETY: since October 2024 the function takes any number.
+        let name = unsafe { name(id as i32) };
+        // SAFETY: not null, it is a constant of the library, which stays open.
+        Some(if name.is_null() { b"" } else { unsafe { CStr::from_ptr(name) }.to_bytes() })
     }
 
     /// The files it was opened from.
@@ -117,7 +149,11 @@ impl Runtime {
 
 impl std::fmt::Debug for Runtime {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Runtime").field("spec", &self.spec).field("layout", &self.layout).finish_non_exhaustive()
+        f.debug_struct("Runtime")
+            .field("spec", &self.spec)
+            .field("profile", &self.profile)
+            .field("layout", &self.layout)
+            .finish_non_exhaustive()
     }
 }
 

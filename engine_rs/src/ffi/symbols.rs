@@ -42,7 +42,7 @@ macro_rules! symbols {
             /// Resolves all of them, or names the first that is missing.
             pub(crate) fn resolve(libraries: &Libraries) -> Result<Self> {
                 Ok(Self {
-                    // SAFETY: the signatures are those of llama.h and ggml-backend.h since 2025.
+                    // SAFETY: the signatures are those of llama.h and ggml-backend.h, under each name since August 2024.
                     $($field: unsafe { libraries.symbol(&[$($name),+]) }.ok_or_else(|| missing(&[$($name),+]))?,)+
                     // SAFETY: as above.
                     $($opt_field: unsafe { libraries.symbol(&[$opt_name]) },)+
@@ -105,6 +105,7 @@ symbols! {
         get_vocab: fn(*const LlamaModel) -> *const LlamaVocab = "llama_model_get_vocab";
         get_memory: fn(*const LlamaContext) -> *mut LlamaMemory = "llama_get_memory";
         n_ctx_seq: fn(*const LlamaContext) -> u32 = "llama_n_ctx_seq";
+        type_name: fn(i32) -> *const c_char = "ggml_type_name";
         attach_threadpool: fn(*mut LlamaContext, *mut GgmlThreadpool, *mut GgmlThreadpool) = "llama_attach_threadpool";
         backend_load: fn(*const c_char) -> *mut GgmlBackendReg = "ggml_backend_load";
         backend_reg_get_proc_address: fn(*mut GgmlBackendReg, *const c_char) -> *mut c_void
@@ -123,6 +124,12 @@ pub(crate) fn default_params(libraries: &Libraries) -> Result<[DefaultParams; 2]
         unsafe { libraries.symbol::<DefaultParams>(&[name]) }.ok_or_else(|| missing(&[name]))
     };
     Ok([resolve("llama_model_default_params")?, resolve("llama_context_default_params")?])
+}
+
+/// Whether there is such a function.
+pub(crate) fn exists(libraries: &Libraries, name: &str) -> bool {
+    // SAFETY: the pointer is not called.
+    unsafe { libraries.symbol::<unsafe extern "C" fn()>(&[name]) }.is_some()
 }
 
 /// The error for a symbol that is not there under any of its names.

@@ -37,6 +37,8 @@ const NOT_GENERATIVE: [&str; 4] = ["clip", "t5", "t5encoder", "wavtokenizer-dec"
 /// All tensors of one type.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TensorTotal {
+    /// Number of the type in the file.
+    pub type_id: u32,
     /// Name of the type, e.g. `Q4_0`.
     pub name: String,
     /// Tensors of this type.
@@ -60,6 +62,8 @@ pub struct GgufSummary {
     pub metadata: Metadata,
     /// Tensors by type, most bytes first.
     pub tensor_types: Vec<TensorTotal>,
+    /// Whether some weights have a scale beside them, as a tensor of its own.
+    pub has_scales: bool,
     /// Number of tensors.
     pub tensor_count: u64,
     /// Weights in all tensors together.
@@ -159,6 +163,7 @@ pub(crate) fn inspect_layout<R: Read + Seek>(source: R, len: u64) -> Result<(Ggu
         file_bytes: len,
         name: metadata.text("general.name").map(str::to_owned),
         tensor_types: totals(&header.tensors),
+        has_scales: header.tensors.iter().any(|tensor| tensor.name.ends_with(".scale")),
         tensor_count: header.tensors.len() as u64,
         parameters: header.tensors.iter().fold(0, |sum, tensor| sum.saturating_add(tensor.elements)),
         weight_bytes: header.tensors.iter().fold(0, |sum, tensor| sum.saturating_add(tensor.bytes)),
@@ -216,6 +221,7 @@ fn totals(tensors: &[Tensor]) -> Vec<TensorTotal> {
     let mut by_type: BTreeMap<u32, TensorTotal> = BTreeMap::new();
     for tensor in tensors {
         let total = by_type.entry(tensor.type_id).or_insert_with(|| TensorTotal {
+            type_id: tensor.type_id,
             name: tensor.layout.map_or_else(|| format!("type {}", tensor.type_id), |layout| layout.name.into()),
             tensors: 0,
             bytes: 0,

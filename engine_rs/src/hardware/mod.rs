@@ -3,14 +3,18 @@
 //! [`detect`] asks the machine once. [`variant`] and [`runtime`] judge recorded facts: flags and file names go in,
 //! verdicts come out, and no library is opened before its flags are known to be there.
 
+mod bitnet_release;
 mod cpu;
 mod memory;
+mod release;
 mod runtime;
 mod score;
 mod variant;
 
+pub(crate) use bitnet_release::runs_sse4a;
 pub use cpu::{Cpu, Flags};
 pub use memory::Memory;
+pub use release::release_variants;
 pub use runtime::{Candidate, Origin, RuntimeFolder, choose, judge};
 pub use variant::Verdict;
 

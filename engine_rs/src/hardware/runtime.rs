@@ -3,9 +3,9 @@
 use std::cmp::Reverse;
 use std::path::{Path, PathBuf};
 
-use super::cpu::Flags;
-use super::score;
+use super::cpu::{Cpu, Flags};
 use super::variant::Verdict;
+use super::{bitnet_release, score};
 use crate::error::{EngineError, Result};
 use crate::ffi::RuntimeSpec;
 
@@ -22,6 +22,8 @@ pub enum Origin {
     Xllamacpp,
     /// Whatever the operating system has.
     System,
+    /// One variant of a `BitnetRelease` tree, a llama.cpp of August 2024.
+    BitnetRelease,
 }
 
 impl Origin {
@@ -37,12 +39,13 @@ impl Origin {
         }
     }
 
-    /// Explicit beats all, and packages of pinned versions beat what the system happens to have.
+    /// Explicit beats all, packages of pinned versions beat what the system happens to have, and the old come last.
     fn rank(self) -> u8 {
         match self {
             Self::Explicit => 0,
             Self::Npm | Self::Mineru | Self::Xllamacpp => 1,
             Self::System => 2,
+            Self::BitnetRelease => 3,
         }
     }
 }
@@ -57,6 +60,7 @@ impl std::str::FromStr for Origin {
             "mineru" => Self::Mineru,
             "xllamacpp" => Self::Xllamacpp,
             "system" => Self::System,
+            "bitnet-release" => Self::BitnetRelease,
             _ => return Err(EngineError::LibraryNotFound(format!("{word:?} is no source of runtimes"))),
         })
     }
@@ -84,14 +88,14 @@ pub struct Candidate {
     pub origin: Origin,
     /// Whether it may be opened here.
     pub allowed: bool,
-    /// ggml's own score; 0 when it may not be opened.
+    /// ggml's own score, in a `BitnetRelease` tree the place in its order; 0 when it may not be opened.
     pub score: u32,
 }
 
 /// Judges every CPU module of every folder, best first. Folders without a `libllama` give nothing.
 #[must_use]
-pub fn judge(folders: &[RuntimeFolder], flags: &Flags) -> Vec<Candidate> {
-    let mut candidates: Vec<Candidate> = folders.iter().flat_map(|folder| judge_folder(folder, flags)).collect();
+pub fn judge(folders: &[RuntimeFolder], cpu: &Cpu) -> Vec<Candidate> {
+    let mut candidates: Vec<Candidate> = folders.iter().flat_map(|folder| judge_folder(folder, cpu)).collect();
     // The sort is stable: at equal scores the folder that was found first wins.
     candidates.sort_by_key(|candidate| {
         (Reverse(candidate.allowed), candidate.origin.rank(), Reverse(candidate.score), candidate.origin)
@@ -125,7 +129,7 @@ pub fn choose(candidates: &[Candidate]) -> Result<RuntimeSpec> {
     }
 }
 
-fn judge_folder(folder: &RuntimeFolder, flags: &Flags) -> Vec<Candidate> {
+fn judge_folder(folder: &RuntimeFolder, cpu: &Cpu) -> Vec<Candidate> {
     let files = files_of(&folder.folders);
     let Some(libllama) = find_libllama(&files, folder.origin) else { return Vec::new() };
     let modules: Vec<(&PathBuf, &str)> =
@@ -143,23 +147,31 @@ fn judge_folder(folder: &RuntimeFolder, flags: &Flags) -> Vec<Candidate> {
         allowed: score > 0,
         score,
     };
+    if folder.origin == Origin::BitnetRelease {
+        let variant = libllama.parent().map(file_name).unwrap_or_default();
+        return vec![make(None, variant, bitnet_release::judge(&libllama, variant, cpu))];
+    }
     if modules.is_empty() {
         let variant = folder.origin.unnamed_variant().unwrap_or("unknown");
-        let verdict = match Verdict::of(variant, flags) {
-            Verdict::Unknown => (0, "its CPU code is linked in, and what that needs is not on record".to_owned()),
-            known => explain(known, variant),
-        };
-        return vec![make(None, variant, verdict)];
+        return vec![make(None, variant, judge_linked(variant, &cpu.flags))];
     }
     let judged = modules.into_iter().map(|(module, name)| {
         let variant = if name.is_empty() { folder.origin.unnamed_variant().unwrap_or("unnamed") } else { name };
-        let verdict = match Verdict::of(variant, flags) {
+        let verdict = match Verdict::of(variant, &cpu.flags) {
             Verdict::Unknown => judge_unknown(module, folder.origin),
             known => explain(known, variant),
         };
         make(Some(module), variant, verdict)
     });
     judged.collect()
+}
+
+/// Judges CPU code that is part of the library.
+fn judge_linked(variant: &str, flags: &Flags) -> (u32, String) {
+    match Verdict::of(variant, flags) {
+        Verdict::Unknown => (0, "its CPU code is linked in, and what that needs is not on record".to_owned()),
+        known => explain(known, variant),
+    }
 }
 
 /// Judges a module that no table knows. Only the user's own folder is opened to be asked: another one that is not

@@ -1,6 +1,7 @@
 //! The CPU modules of ggml that are known by name: what each needs, and how ggml scores it.
 
 use super::cpu::Flags;
+use super::release;
 
 /// What a CPU module is worth on a given processor.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -78,7 +79,7 @@ impl Verdict {
     /// Judges a variant by its name.
     #[must_use]
     pub fn of(variant: &str, flags: &Flags) -> Self {
-        let Some((base, more)) = needs(variant) else { return Self::Unknown };
+        let Some((base, more)) = needs(variant).or_else(|| release::needs(variant)) else { return Self::Unknown };
         let needed = [base, more].concat();
         let missing = flags.missing(&needed);
         if !missing.is_empty() {

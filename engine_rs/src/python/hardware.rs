@@ -9,7 +9,7 @@ use pyo3::types::PyDict;
 
 use crate::error::Result;
 use crate::ffi::{Runtime, RuntimeSpec};
-use crate::hardware::{self, Candidate, RuntimeFolder};
+use crate::hardware::{self, Candidate, Cpu, RuntimeFolder};
 
 /// The folders come from Python, which alone knows its packages and the user's directories.
 pub fn runtime_folders(py: Python<'_>, runtime: Option<&str>) -> PyResult<Vec<RuntimeFolder>> {
@@ -30,7 +30,7 @@ pub fn open_runtime(wanted: Option<&str>, folders: &[RuntimeFolder]) -> Result<A
 }
 
 fn judge(folders: &[RuntimeFolder]) -> Vec<Candidate> {
-    hardware::judge(folders, &hardware::detect().cpu.flags)
+    hardware::judge(folders, &Cpu::detect())
 }
 
 #[derive(IntoPyObject)]

@@ -40,6 +40,11 @@ impl Tree {
     }
 }
 
+/// Judges for a processor that can do just this.
+fn judge(folders: &[RuntimeFolder], flags: &Flags) -> Vec<Candidate> {
+    super::judge(folders, &Cpu { flags: flags.clone(), ..Cpu::detect() })
+}
+
 fn chosen(folders: &[RuntimeFolder], flags: &Flags) -> (String, String) {
     let spec = choose(&judge(folders, flags)).unwrap();
     (spec.id, spec.variant)
