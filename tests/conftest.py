@@ -6,18 +6,25 @@ import logging
 import os
 import socket
 import sys
+from importlib.resources import files
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from blockbuster import blockbuster_ctx
 from hypothesis import settings
 
-from tests.gguf_fixtures import ChainModel, numbered_pieces, write_chain, write_tiny
+from tests.gguf_fixtures import (
+    ChainModel,
+    numbered_pieces,
+    write_as_q4_0,
+    write_chain,
+    write_tiny,
+)
 from tests.hub.local_hub import LocalHub, local_hub
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 # How long an example takes says something about the machine, not about the code.
 settings.register_profile("untimed", deadline=None)
@@ -119,3 +126,10 @@ def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[LocalHub]:
         monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
         monkeypatch.setenv("NO_PROXY", "*")
         yield hub
+
+
+@pytest.fixture(scope="session")
+def q4_0_guide(models_dir: Path) -> Path:
+    """The embedded guide, a trained model, as Q4_0: any runtime says the same of it."""
+    guide = Path(str(files("tabagent_backends") / "guide" / "tabagent-guide.gguf"))
+    return write_as_q4_0(guide, models_dir / "guide-q4_0.gguf")

@@ -11,8 +11,8 @@ import struct
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import numpy as np
-from gguf import GGMLQuantizationType, GGUFWriter, TokenType
-from gguf.quants import quantize
+from gguf import GGMLQuantizationType, GGUFReader, GGUFWriter, TokenType
+from gguf.quants import dequantize, quantize
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -121,9 +121,24 @@ def write_tiny(
     return path
 
 
-def write_q4_0(path: Path) -> Path:
-    """Write a model of random weights whose matrices are all of the type Q4_0."""
-    return write_tiny(path, writer_type=_Q4Writer)
+def write_as_q4_0(source: Path, path: Path) -> Path:
+    """Write the model at `source` again, its matrices as Q4_0."""
+    model = GGUFReader(source)
+    writer = GGUFWriter(path, model.fields["general.architecture"].contents())
+    for name, field in model.fields.items():
+        if not name.startswith("GGUF.") and name != "general.architecture":
+            value_type, *items = field.types
+            item_type = items[-1] if items else None
+            writer.add_key_value(name, field.contents(), value_type, item_type)
+    for tensor in model.tensors:
+        weights = dequantize(tensor.data, tensor.tensor_type)
+        if weights.ndim == 1:
+            writer.add_tensor(tensor.name, weights)
+        else:
+            kind = GGMLQuantizationType.Q4_0
+            writer.add_tensor(tensor.name, quantize(weights, kind), raw_dtype=kind)
+    _write(writer)
+    return path
 
 
 def write_with_tensor(path: Path, name: str, data: Any, kind: GGMLQuantizationType) -> Path:
@@ -260,17 +275,6 @@ def _signs(rng: np.random.Generator, shape: int | tuple[int, int]) -> Any:
     return rng.choice([-1.0, 1.0], size=shape)
 
 
-class _Q4Writer(GGUFWriter):
-    """Quantises matrices; vectors stay as they are."""
-
-    def add_tensor(self, name: str, tensor: Array, *arguments: Any, **options: Any) -> None:
-        if tensor.ndim == 2:
-            kind = GGMLQuantizationType.Q4_0
-            super().add_tensor(name, quantize(tensor, kind), raw_dtype=kind)
-        else:
-            super().add_tensor(name, tensor, *arguments, **options)
-
-
 def _open(
     path: Path,
     name: str,
@@ -343,6 +347,10 @@ def _finish(writer: GGUFWriter, embeddings: Any, output: Any | None) -> None:
     writer.add_tensor("output_norm.weight", np.ones(DIM, dtype=np.float32))
     if output is not None:
         writer.add_tensor("output.weight", _float32(output))
+    _write(writer)
+
+
+def _write(writer: GGUFWriter) -> None:
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()

@@ -223,7 +223,10 @@ def _release(tree: Path) -> Iterator[Folder]:
 
 
 def _release_variant(place: Path) -> Iterator[Folder]:
-    if place.is_dir() and (place.parent.parent.name, place.parent.name) == ("cpu", _release_system()):
+    if place.is_dir() and (place.parent.parent.name, place.parent.name) == (
+        "cpu",
+        _release_system(),
+    ):
         yield "bitnet-release", "bitnet-release", [place], "unknown"
 
 
