@@ -124,13 +124,15 @@ class Ternary(TypedDict):
 class GgufSummary(TypedDict):
     """The judged header of a GGUF file.
 
-    `problem` says why this engine cannot run the file, or is None. Sizes are 0 where the file is
-    refused. In `metadata` an array appears as its items if these are integers and few, else as its
-    item type and length, e.g. `string[32000]`.
+    `problem` says why this engine cannot run the file, or is None. A model may consist of several
+    files, `parts`; `file_bytes` are those of all. Sizes are 0 where the file is refused. In
+    `metadata` an array appears as its items if these are integers and few, else as its item type
+    and length, e.g. `string[32000]`.
     """
 
     version: int
     file_bytes: int
+    parts: int
     architecture: str
     name: str | None
     tensor_types: list[TensorTotal]

@@ -43,12 +43,13 @@ impl Prepared {
 /// `model_not_found`, `gguf_invalid` (codes that are no ternary values among the causes), `gguf_unsupported`,
 /// `model_load_failed` when the cache cannot be written or the disk is full, and whatever `progress` fails with.
 pub fn prepare(path: &Path, cache: &Cache, progress: Progress) -> Result<Prepared> {
-    let (file, bytes) = gguf::open(path)?;
-    let (summary, layout) = gguf::inspect_layout(&file, bytes)?;
+    let summary = gguf::inspect(path)?;
     summary.require_supported()?;
     if !summary.ternary.as_ref().is_some_and(|ternary| ternary.needs_transcoding) {
         return Ok(Prepared { path: path.to_owned(), _in_use: None });
     }
+    let (file, bytes) = gguf::open(path)?;
+    let (summary, layout) = gguf::inspect_layout(&file, bytes)?;
     let plan = Plan::new(&summary, &layout)?;
     let source = identity::Source::new(file)?;
     let identity = source.identity(&layout)?;

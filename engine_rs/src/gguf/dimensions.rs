@@ -1,5 +1,6 @@
 //! The sizes of a model that its `<architecture>.*` keys give, and what they cost.
 
+use super::heads;
 use super::metadata::{MetaValue, Metadata};
 use super::reader::invalid;
 use crate::error::{EngineError, Result};
@@ -38,7 +39,10 @@ impl Dimensions {
         if u64::from(block_count) > MAX_LAYERS {
             return Err(EngineError::GgufUnsupported(format!("{block_count} layers")));
         }
-        keys.judge_experts()?;
+        if keys.optional("nextn_predict_layers")?.is_some_and(|extra| extra >= block_count) {
+            return Err(invalid(format!("{} leaves no layer of the model itself", keys.name("nextn_predict_layers"))));
+        }
+        keys.judge_experts(block_count)?;
         let mut dimensions = Self { context_length, embedding_length, block_count, ..Self::default() };
         if !RECURRENT.contains(&architecture) {
             keys.read_heads(&mut dimensions)?;
@@ -91,11 +95,18 @@ impl Keys<'_> {
         }
     }
 
-    fn judge_experts(&self) -> Result<()> {
+    fn judge_experts(&self, layers: u32) -> Result<()> {
         let experts = self.optional("expert_count")?.unwrap_or(0);
-        let used = self.optional("expert_used_count")?.unwrap_or(0);
+        let per_layer = self.per_layer("expert_used_count", layers)?.unwrap_or_default();
+        let used = per_layer.into_iter().max().unwrap_or(0);
         if u64::from(experts) > MAX_EXPERTS || used > experts || (experts > 0 && used == 0) {
             return Err(EngineError::GgufUnsupported(format!("{used} of {experts} experts")));
+        }
+        let groups = self.optional("expert_group_count")?.unwrap_or(0);
+        let used = self.optional("expert_group_used_count")?.unwrap_or(0);
+        let divides = groups < 2 || experts % groups == 0 && (1..groups).contains(&used);
+        if groups > 0 && groups >= experts || !divides {
+            return Err(EngineError::GgufUnsupported(format!("{used} of {groups} groups of {experts} experts")));
         }
         Ok(())
     }
@@ -113,11 +124,12 @@ impl Keys<'_> {
         let default_width = dimensions.embedding_length / heads[first];
         let key_length = self.optional("attention.key_length")?.unwrap_or(default_width);
         let value_length = self.optional("attention.value_length")?.unwrap_or(default_width);
-        let rotated = self.optional("rope.dimension_count")?.unwrap_or(0);
+        let rotated = self.optional("rope.dimension_count")?;
         let divides = heads.iter().zip(&kv_heads).all(|(heads, kv)| *kv == 0 || heads % kv == 0);
-        if key_length == 0 || value_length == 0 || rotated % 2 != 0 || !divides {
+        if key_length == 0 || value_length == 0 || rotated.unwrap_or(0) % 2 != 0 || !divides {
             return Err(EngineError::GgufUnsupported("the attention heads do not divide evenly".into()));
         }
+        self.judge_widths(key_length, value_length, rotated)?;
         let kv_heads_in_all: u64 = kv_heads.iter().map(|heads| u64::from(*heads)).sum();
         dimensions.head_count = heads[first];
         dimensions.head_count_kv = kv_heads[first];
@@ -125,5 +137,16 @@ impl Keys<'_> {
             .saturating_mul(u64::from(key_length) + u64::from(value_length))
             .saturating_mul(KV_ELEMENT_BYTES);
         Ok(())
+    }
+
+    /// Judges the widths of the heads, of those with a sliding window as well, which have their own or the same.
+    fn judge_widths(&self, key: u32, value: u32, rotated: Option<u32>) -> Result<()> {
+        let sliding_key = self.optional("attention.key_length_swa")?.unwrap_or(key);
+        let sliding_value = self.optional("attention.value_length_swa")?.unwrap_or(value);
+        let sliding_rotated = self.optional("rope.dimension_count_swa")?.or(rotated);
+        let widths = [(key, value, rotated), (sliding_key, sliding_value, sliding_rotated)];
+        let problem =
+            widths.iter().find_map(|(key, value, rotated)| heads::problem(self.architecture, *key, *value, *rotated));
+        problem.map_or(Ok(()), |problem| Err(EngineError::GgufUnsupported(problem)))
     }
 }

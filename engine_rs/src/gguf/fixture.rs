@@ -4,8 +4,24 @@
 const U32: u32 = 4;
 const I32: u32 = 5;
 const F32: u32 = 6;
+const BOOL: u32 = 7;
 const STRING: u32 = 8;
 const ARRAY: u32 = 9;
+/// Tensor types.
+pub(crate) const F32_TENSOR: u32 = 0;
+pub(crate) const Q4_0: u32 = 2;
+/// Tensors of a layer and their rows of 64; 0 for a vector.
+const LAYER: [(&str, u64); 9] = [
+    ("attn_norm", 0),
+    ("attn_q", 64),
+    ("attn_k", 32),
+    ("attn_v", 32),
+    ("attn_output", 64),
+    ("ffn_norm", 0),
+    ("ffn_gate", 64),
+    ("ffn_up", 64),
+    ("ffn_down", 64),
+];
 
 /// A GGUF under construction. Starts as a complete model that the engine accepts; tests change what they judge.
 #[derive(Clone)]
@@ -45,8 +61,7 @@ impl Fixture {
         let texts: Vec<_> = tokens.iter().map(|token| text(token)).collect();
         let scores: Vec<_> = tokens.iter().map(|_| 0f32.to_le_bytes().to_vec()).collect();
         let types: Vec<_> = tokens.iter().map(|_| 1i32.to_le_bytes().to_vec()).collect();
-        let mut fixture =
-            Self { magic: *b"GGUF", version: 3, pairs: Vec::new(), tensors: Vec::new(), data_bytes: 64 * 4 + 32 };
+        let mut fixture = Self { magic: *b"GGUF", version: 3, pairs: Vec::new(), tensors: Vec::new(), data_bytes: 0 };
         fixture.set_text("general.architecture", "llama").set_text("general.name", "fixture");
         for (key, value) in [("context_length", 512), ("embedding_length", 64), ("block_count", 2)] {
             fixture.set_u32(&format!("llama.{key}"), value);
@@ -56,15 +71,49 @@ impl Fixture {
         fixture.set("tokenizer.ggml.tokens", array(STRING, &texts));
         fixture.set("tokenizer.ggml.scores", array(F32, &scores));
         fixture.set("tokenizer.ggml.token_type", array(I32, &types));
-        fixture.tensors.push(("output_norm.weight".into(), vec![64], 0, 0));
-        fixture.tensors.push(("token_embd.weight".into(), vec![32, 1], 2, 256));
+        fixture.push_tensor("output_norm.weight", &[64], F32_TENSOR);
+        fixture.push_tensor("token_embd.weight", &[64, tokens.len() as u64], Q4_0);
+        for layer in 0..2 {
+            for (name, rows) in LAYER {
+                let shape = if rows == 0 { vec![64] } else { vec![64, rows] };
+                fixture.push_tensor(
+                    &format!("blk.{layer}.{name}.weight"),
+                    &shape,
+                    if rows == 0 { F32_TENSOR } else { Q4_0 },
+                );
+            }
+        }
         fixture
+    }
+
+    /// Appends a tensor of type F32 or `Q4_0` whose data follows that of the one before.
+    pub(crate) fn push_tensor(&mut self, name: &str, shape: &[u64], type_id: u32) -> &mut Self {
+        let elements = shape.iter().product::<u64>() as usize;
+        let bytes = if type_id == Q4_0 { elements / 32 * 18 } else { elements * 4 };
+        self.tensors.push((name.into(), shape.into(), type_id, self.data_bytes as u64));
+        self.data_bytes += bytes.next_multiple_of(32);
+        self
+    }
+
+    /// The tensor of that name.
+    pub(crate) fn tensor(&mut self, name: &str) -> &mut (String, Vec<u64>, u32, u64) {
+        self.tensors.iter_mut().find(|tensor| tensor.0 == name).expect("a tensor of the fixture")
     }
 
     pub(crate) fn set(&mut self, key: &str, value: Vec<u8>) -> &mut Self {
         self.pairs.retain(|(name, _)| name != key);
         self.pairs.push((key.into(), value));
         self
+    }
+
+    /// Makes it a model of another architecture, with the same keys.
+    pub(crate) fn rename(&mut self, architecture: &str) -> &mut Self {
+        for (key, _) in &mut self.pairs {
+            if let Some(name) = key.strip_prefix("llama.") {
+                *key = format!("{architecture}.{name}");
+            }
+        }
+        self.set_text("general.architecture", architecture)
     }
 
     pub(crate) fn remove(&mut self, key: &str) -> &mut Self {
@@ -78,6 +127,10 @@ impl Fixture {
 
     pub(crate) fn set_f32(&mut self, key: &str, value: f32) -> &mut Self {
         self.set(key, typed(F32, &value.to_le_bytes()))
+    }
+
+    pub(crate) fn set_bool(&mut self, key: &str, value: bool) -> &mut Self {
+        self.set(key, typed(BOOL, &[u8::from(value)]))
     }
 
     pub(crate) fn set_text(&mut self, key: &str, value: &str) -> &mut Self {

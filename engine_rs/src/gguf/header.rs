@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::io::{Read, Seek};
+use std::ops::RangeInclusive;
 
 use super::metadata::{MetaValue, Pairs, read_pairs};
 use super::reader::{Reader, invalid};
@@ -14,6 +15,11 @@ const DEFAULT_ALIGNMENT: u64 = 32;
 /// The library keeps names in fixed arrays of 64 bytes, the final zero included.
 const MAX_NAME: usize = 63;
 const MAX_DIMENSIONS: u32 = 4;
+/// The library maps tensors where they lie and insists on the least; the most is a huge page.
+const ALIGNMENTS: RangeInclusive<u64> = 32..=1 << 21;
+/// The library compares every name with every other: more would take it minutes. Large models have some thousands.
+const MAX_TENSORS: u64 = 1 << 15;
+const MAX_PAIRS: u64 = 1 << 14;
 
 /// One row of the tensor table.
 #[derive(Debug, Clone)]
@@ -55,21 +61,24 @@ pub(super) fn parse<R: Read + Seek>(source: R, file_bytes: u64) -> Result<Header
     // The shortest pair is an empty key, a type and one byte; the shortest tensor has no dimensions.
     let tensor_count = reader.count(24, "tensors")?;
     let pair_count = reader.count(13, "metadata pairs")?;
+    if tensor_count > MAX_TENSORS || pair_count > MAX_PAIRS {
+        return Err(invalid(format!("{tensor_count} tensors and {pair_count} metadata pairs")));
+    }
     let pairs = read_pairs(&mut reader, pair_count)?;
     let alignment = match pairs.metadata.get("general.alignment") {
         None => DEFAULT_ALIGNMENT,
-        Some(MetaValue::Unsigned(value)) if value.is_power_of_two() && u32::try_from(*value).is_ok() => *value,
-        Some(other) => return Err(invalid(format!("an alignment of {other:?}"))),
+        Some(MetaValue::Unsigned(value)) if value.is_power_of_two() && ALIGNMENTS.contains(value) => *value,
+        Some(other) => return Err(invalid(format!("general.alignment is {other:?}, not a power of two from 32"))),
     };
-    let mut tensors = read_tensors(&mut reader, tensor_count, alignment)?;
+    let mut tensors = read_tensors(&mut reader, tensor_count)?;
     let data_start =
         reader.position().checked_next_multiple_of(alignment).ok_or_else(|| invalid("an absurd alignment"))?;
     ternary::recognise_lookup_tables(&mut tensors, pairs.metadata.text("general.architecture"));
-    place(&mut tensors, data_start, file_bytes)?;
+    place(&mut tensors, data_start, alignment, file_bytes)?;
     Ok(Header { version, pairs, tensors, alignment, data_start })
 }
 
-fn read_tensors<R: Read + Seek>(reader: &mut Reader<R>, count: u64, alignment: u64) -> Result<Vec<Tensor>> {
+fn read_tensors<R: Read + Seek>(reader: &mut Reader<R>, count: u64) -> Result<Vec<Tensor>> {
     let mut tensors = Vec::new();
     let mut seen = HashSet::new();
     for _ in 0..count {
@@ -77,22 +86,27 @@ fn read_tensors<R: Read + Seek>(reader: &mut Reader<R>, count: u64, alignment: u
         if !seen.insert(tensor.name.clone()) {
             return Err(invalid(format!("the tensor {:?} appears twice", tensor.name)));
         }
-        if tensor.start % alignment != 0 {
-            return Err(invalid(format!("the data of {:?} is not aligned", tensor.name)));
-        }
         tensors.push(tensor);
     }
     Ok(tensors)
 }
 
-/// Turns offsets into places in the file, where each tensor must end.
-fn place(tensors: &mut [Tensor], data_start: u64, file_bytes: u64) -> Result<()> {
+/// Turns offsets into places in the file. Tensors lie in their order without gaps: the library insists on it, and
+/// none overlaps another.
+fn place(tensors: &mut [Tensor], data_start: u64, alignment: u64, file_bytes: u64) -> Result<()> {
+    // After a tensor of unknown size, nobody knows where the next one begins.
+    let mut expected = Some(0_u64);
     for tensor in tensors {
+        if expected.is_some_and(|offset| offset != tensor.start) || !tensor.start.is_multiple_of(alignment) {
+            return Err(invalid(format!("the data of {:?} does not follow the tensor before it", tensor.name)));
+        }
+        let end = tensor.start.checked_add(tensor.bytes);
         let start = data_start.checked_add(tensor.start);
-        let end = start.and_then(|start| start.checked_add(tensor.bytes));
-        let (Some(start), Some(..)) = (start, end.filter(|end| *end <= file_bytes)) else {
+        let last = end.and_then(|end| end.checked_add(data_start)).filter(|last| *last <= file_bytes);
+        let (Some(start), Some(end), Some(..)) = (start, end, last) else {
             return Err(invalid(format!("the data of {:?} lies beyond the end of the file", tensor.name)));
         };
+        expected = tensor.layout.and_then(|_| end.checked_next_multiple_of(alignment));
         tensor.start = start;
     }
     Ok(())
@@ -100,10 +114,7 @@ fn place(tensors: &mut [Tensor], data_start: u64, file_bytes: u64) -> Result<()>
 
 /// One row of the tensor table.
 fn read_tensor<R: Read + Seek>(reader: &mut Reader<R>) -> Result<Tensor> {
-    let name = reader.string()?;
-    if name.is_empty() || name.len() > MAX_NAME {
-        return Err(invalid(format!("a tensor name of {} bytes", name.len())));
-    }
+    let name = reader.name("a tensor name", MAX_NAME)?;
     let dimensions = reader.u32()?;
     if dimensions == 0 || dimensions > MAX_DIMENSIONS {
         return Err(invalid(format!("{name:?} has {dimensions} dimensions")));

@@ -5,11 +5,13 @@ use std::io::{Read, Seek};
 use std::ops::Range;
 
 use super::reader::{Reader, invalid};
-use super::vocabulary::TokenList;
+use super::vocabulary::{Texts, VocabularyArrays};
 use crate::error::Result;
 
 /// Integer arrays up to this length are kept: they hold one number per layer.
 const MAX_KEPT_ITEMS: u64 = 512;
+/// The format's own limit.
+const MAX_KEY: usize = (1 << 16) - 1;
 
 /// One metadata value.
 #[derive(Debug, Clone, PartialEq)]
@@ -77,37 +79,37 @@ pub(super) struct Pairs {
     pub metadata: Metadata,
     /// Where each pair's value lies in the file, its type number included.
     pub spans: Vec<Range<u64>>,
-    /// What was seen of `tokenizer.ggml.tokens`, if it is there.
-    pub tokens: Option<TokenList>,
+    pub vocabulary: VocabularyArrays,
 }
 
 pub(super) fn read_pairs<R: Read + Seek>(reader: &mut Reader<R>, count: u64) -> Result<Pairs> {
     let mut metadata = Metadata::default();
     let mut spans = Vec::new();
-    let mut tokens = None;
+    let mut vocabulary = VocabularyArrays::default();
     let mut seen = HashSet::new();
     for _ in 0..count {
-        let key = reader.string()?;
-        if key.is_empty() || !seen.insert(key.clone()) {
-            return Err(invalid(format!("the key {key:?} is empty or appears twice")));
+        let key = reader.name("a key", MAX_KEY)?;
+        if !seen.insert(key.clone()) {
+            return Err(invalid(format!("the key {key:?} appears twice")));
         }
         let start = reader.position();
         let type_id = reader.u32()?;
-        let value = if key == "tokenizer.ggml.tokens" && type_id == ARRAY {
-            let (list, value) = read_tokens(reader)?;
-            tokens = Some(list);
-            value
-        } else {
-            read_value(reader, type_id)?
+        let value = match (key.as_str(), type_id) {
+            ("tokenizer.ggml.tokens", ARRAY) => read_texts(reader, &key, &mut vocabulary.tokens)?,
+            ("tokenizer.ggml.merges", ARRAY) => read_texts(reader, &key, &mut vocabulary.merges)?,
+            ("tokenizer.ggml.token_type", ARRAY) => read_token_types(reader, &mut vocabulary.byte_tokens)?,
+            _ => read_value(reader, type_id)?,
         };
         spans.push(start..reader.position());
         metadata.0.push((key, value));
     }
-    Ok(Pairs { metadata, spans, tokens })
+    Ok(Pairs { metadata, spans, vocabulary })
 }
 
 const STRING: u32 = 8;
 const ARRAY: u32 = 9;
+/// The type of tokens that stand for a single byte.
+const BYTE_TOKEN: u32 = 6;
 
 /// Name and bytes of a scalar type.
 fn scalar(type_id: u32) -> Option<(&'static str, u64)> {
@@ -179,18 +181,34 @@ fn read_array<R: Read + Seek>(reader: &mut Reader<R>) -> Result<MetaValue> {
     Ok(MetaValue::Array { item, len, integers })
 }
 
-/// Reads the vocabulary's texts only to judge them; nothing of them is kept.
-fn read_tokens<R: Read + Seek>(reader: &mut Reader<R>) -> Result<(TokenList, MetaValue)> {
-    let type_id = reader.u32()?;
-    if type_id != STRING {
-        return Err(invalid("tokenizer.ggml.tokens is not an array of texts"));
+/// Reads texts of the vocabulary, to be judged once all pairs are known.
+fn read_texts<R: Read + Seek>(reader: &mut Reader<R>, key: &str, into: &mut Option<Texts>) -> Result<MetaValue> {
+    if reader.u32()? != STRING {
+        return Err(invalid(format!("{key} is not an array of texts")));
     }
-    let len = reader.count(8, "tokens")?;
-    let mut list = TokenList::default();
+    let len = reader.count(8, key)?;
+    let mut texts = Texts::default();
     let mut text = Vec::new();
     for _ in 0..len {
         reader.string_bytes(&mut text)?;
-        list.push(&text)?;
+        texts.push(&text)?;
     }
-    Ok((list, MetaValue::Array { item: "string", len, integers: Vec::new() }))
+    *into = Some(texts);
+    Ok(MetaValue::Array { item: "string", len, integers: Vec::new() })
+}
+
+/// Reads the types of the tokens, of which only those that stand for a byte matter here.
+fn read_token_types<R: Read + Seek>(reader: &mut Reader<R>, byte_tokens: &mut Vec<u64>) -> Result<MetaValue> {
+    let item = match reader.u32()? {
+        4 => "u32",
+        5 => "i32",
+        other => return Err(invalid(format!("tokenizer.ggml.token_type is an array of type {other}"))),
+    };
+    let len = reader.count(4, "token types")?;
+    for index in 0..len {
+        if reader.u32()? == BYTE_TOKEN {
+            byte_tokens.push(index);
+        }
+    }
+    Ok(MetaValue::Array { item, len, integers: Vec::new() })
 }

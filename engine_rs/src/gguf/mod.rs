@@ -7,8 +7,12 @@ mod dimensions;
 #[cfg(test)]
 pub(crate) mod fixture;
 mod header;
+mod heads;
+mod hyperparameters;
 mod metadata;
 mod reader;
+mod shapes;
+mod split;
 mod tensor_type;
 mod ternary;
 #[cfg(test)]
@@ -31,8 +35,29 @@ use crate::error::{EngineError, Result};
 use header::{Header, parse};
 use reader::invalid;
 
-/// Architectures that do not continue text one token after another.
-const NOT_GENERATIVE: [&str; 4] = ["clip", "t5", "t5encoder", "wavtokenizer-dec"];
+/// Architectures that do not continue text one token after another: encoders, speech, parts of other models.
+const NOT_GENERATIVE: [&str; 18] = [
+    "bert",
+    "clip",
+    "dflash",
+    "eagle3",
+    "eurobert",
+    "gemma-embedding",
+    "gemma4-assistant",
+    "jina-bert-v2",
+    "jina-bert-v3",
+    "llama-embed",
+    "modern-bert",
+    "neo-bert",
+    "nomic-bert",
+    "nomic-bert-moe",
+    "pockettts",
+    "t5",
+    "t5encoder",
+    "wavtokenizer-dec",
+];
+/// Tensors that enter no matrix product, by the end of their name.
+const ELEMENTWISE: [&str; 6] = [".bias", "norm.weight", ".ssm_a", ".ssm_d", "conv1d.weight", "shortconv.conv.weight"];
 
 /// All tensors of one type.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,8 +77,10 @@ pub struct TensorTotal {
 pub struct GgufSummary {
     /// Version of the format: 2 or 3.
     pub version: u32,
-    /// Size of the file in bytes.
+    /// Size of the file in bytes, of a split model that of all its files.
     pub file_bytes: u64,
+    /// Files that the model consists of.
+    pub parts: u64,
     /// `general.architecture`.
     pub architecture: String,
     /// `general.name`.
@@ -119,12 +146,33 @@ impl GgufSummary {
     }
 }
 
-/// Reads the header of the file at `path`.
+/// Reads the header of the file at `path`, of a split model those of all its files.
 ///
 /// A file that is well-formed but cannot be run is no error: [`GgufSummary::problem`] says why.
 pub fn inspect(path: &Path) -> Result<GgufSummary> {
-    let (file, len) = open(path)?;
-    inspect_source(file, len)
+    let (mut header, bytes) = read_header(path)?;
+    let others = split::join(path, &mut header)?;
+    Ok(summarise(header, bytes.saturating_add(others))?.0)
+}
+
+/// Like [`inspect`], for any source of `len` bytes that is a whole model.
+pub fn inspect_source<R: Read + Seek>(source: R, len: u64) -> Result<GgufSummary> {
+    Ok(inspect_layout(source, len)?.0)
+}
+
+/// Like [`inspect_source`], and where everything lies.
+pub(crate) fn inspect_layout<R: Read + Seek>(source: R, len: u64) -> Result<(GgufSummary, Layout)> {
+    let header = parse(source, len)?;
+    if split::parts(&header.pairs.metadata)? > 1 {
+        return Err(EngineError::GgufUnsupported("one part of a model".into()));
+    }
+    summarise(header, len)
+}
+
+/// The header and the size of a regular file.
+fn read_header(path: &Path) -> Result<(Header, u64)> {
+    let (file, bytes) = open(path)?;
+    Ok((parse(file, bytes)?, bytes))
 }
 
 /// Opens a regular file and tells its length.
@@ -140,14 +188,7 @@ pub(crate) fn open(path: &Path) -> Result<(File, u64)> {
     Ok((file, facts.len()))
 }
 
-/// Like [`inspect`], for any source of `len` bytes.
-pub fn inspect_source<R: Read + Seek>(source: R, len: u64) -> Result<GgufSummary> {
-    Ok(inspect_layout(source, len)?.0)
-}
-
-/// Like [`inspect_source`], and where everything lies.
-pub(crate) fn inspect_layout<R: Read + Seek>(source: R, len: u64) -> Result<(GgufSummary, Layout)> {
-    let header = parse(source, len)?;
+fn summarise(header: Header, file_bytes: u64) -> Result<(GgufSummary, Layout)> {
     let metadata = &header.pairs.metadata;
     let architecture =
         metadata.text("general.architecture").ok_or_else(|| invalid("general.architecture is missing"))?.to_owned();
@@ -160,7 +201,8 @@ pub(crate) fn inspect_layout<R: Read + Seek>(source: R, len: u64) -> Result<(Ggu
     };
     let summary = GgufSummary {
         version: header.version,
-        file_bytes: len,
+        file_bytes,
+        parts: split::parts(metadata)?,
         name: metadata.text("general.name").map(str::to_owned),
         tensor_types: totals(&header.tensors),
         has_scales: header.tensors.iter().any(|tensor| tensor.name.ends_with(".scale")),
@@ -191,15 +233,14 @@ fn judge(header: &Header, architecture: &str, dimensions: &mut Dimensions, vocab
     if NOT_GENERATIVE.contains(&architecture) || !generative {
         return unsupported(format!("a {architecture} model does not generate text"));
     }
-    if metadata.number("split.count").is_some_and(|parts| parts > 1.0) {
-        return unsupported("a model split over several files".into());
-    }
+    hyperparameters::judge(metadata, architecture)?;
     *dimensions = Dimensions::read(metadata, architecture)?;
-    *vocab_size = vocabulary::judge(metadata, header.pairs.tokens.as_ref())?;
+    *vocab_size = vocabulary::judge(metadata, &header.pairs.vocabulary)?;
     if header.tensors.is_empty() {
         return unsupported("the file has no tensors".into());
     }
-    header.tensors.iter().try_for_each(|tensor| judge_tensor(tensor, architecture))
+    header.tensors.iter().try_for_each(|tensor| judge_tensor(tensor, architecture))?;
+    shapes::judge(header, architecture, dimensions, *vocab_size)
 }
 
 /// Refuses the tensors that load and then crash.
@@ -209,12 +250,17 @@ fn judge_tensor(tensor: &Tensor, architecture: &str) -> Result<()> {
         Some(_) if tensor.type_id == I2_S => return ternary::judge(tensor, architecture),
         Some(layout) if !layout.runs => format!("{:?} has the tensor type {}", tensor.name, layout.name),
         // Vectors enter element-wise operations, which take nothing else.
-        Some(layout) if tensor.shape.len() == 1 && layout.name != "F32" => {
+        Some(layout) if is_vector(tensor) && layout.name != "F32" => {
             format!("{:?} is a vector of type {}", tensor.name, layout.name)
         }
         Some(_) => return Ok(()),
     };
     Err(EngineError::GgufUnsupported(reason))
+}
+
+/// Whether a tensor is a vector, or a row of them.
+fn is_vector(tensor: &Tensor) -> bool {
+    tensor.elements == tensor.shape[0] || ELEMENTWISE.iter().any(|end| tensor.name.ends_with(end))
 }
 
 fn totals(tensors: &[Tensor]) -> Vec<TensorTotal> {

@@ -6,17 +6,20 @@ use crate::error::{EngineError, Result};
 
 /// Longest text kept in memory; chat templates are a few tens of KiB.
 const MAX_STRING: u64 = 16 << 20;
+/// Bytes of all texts kept.
+const MAX_KEPT: u64 = 64 << 20;
 
 /// Reads from `inner`, whose length is known, and checks every size against what is left of it.
 pub(super) struct Reader<R> {
     inner: BufReader<R>,
     position: u64,
     len: u64,
+    kept: u64,
 }
 
 impl<R: Read + Seek> Reader<R> {
     pub(super) fn new(inner: R, len: u64) -> Self {
-        Self { inner: BufReader::with_capacity(1 << 16, inner), position: 0, len }
+        Self { inner: BufReader::with_capacity(1 << 16, inner), position: 0, len, kept: 0 }
     }
 
     pub(super) fn position(&self) -> u64 {
@@ -74,10 +77,25 @@ impl<R: Read + Seek> Reader<R> {
         self.inner.read_exact(into).map_err(|error| io_error(&error))
     }
 
+    /// A text that is kept. The library ends texts at the first zero byte: with one inside, it would read another.
     pub(super) fn string(&mut self) -> Result<String> {
         let mut bytes = Vec::new();
         self.string_bytes(&mut bytes)?;
+        self.kept += bytes.len() as u64;
+        if self.kept > MAX_KEPT {
+            return Err(invalid(format!("more than {MAX_KEPT} bytes of metadata")));
+        }
+        if bytes.contains(&0) {
+            return Err(invalid("a text has a zero byte in it"));
+        }
         String::from_utf8(bytes).map_err(|_| invalid("a text is not UTF-8"))
+    }
+
+    /// A text of at least one and at most `max` bytes.
+    pub(super) fn name(&mut self, what: &str, max: usize) -> Result<String> {
+        let name = self.string()?;
+        let fits = !name.is_empty() && name.len() <= max;
+        if fits { Ok(name) } else { Err(invalid(format!("{what} of {} bytes", name.len()))) }
     }
 
     pub(super) fn skip_string(&mut self) -> Result<()> {

@@ -28,6 +28,7 @@ struct Ternary {
 pub struct Summary<'py> {
     version: u32,
     file_bytes: u64,
+    parts: u64,
     architecture: String,
     name: Option<String>,
     tensor_types: Vec<TensorTotal>,
@@ -57,6 +58,7 @@ pub fn inspect_gguf(py: Python<'_>, path: PathBuf) -> PyResult<Summary<'_>> {
     Ok(Summary {
         version: summary.version,
         file_bytes: summary.file_bytes,
+        parts: summary.parts,
         architecture: summary.architecture,
         name: summary.name,
         tensor_types: summary.tensor_types.into_iter().map(total).collect(),
