@@ -135,6 +135,17 @@ class TestResponses:
         await peer.send(**PULL)
         assert (await peer.until(type="tabagent.model.pull"))[-1]["status"] == "completed"
 
+    async def test_a_model_is_deleted_and_who_asked_is_told(self, house: House) -> None:
+        peer = house.connect(ResponsesProtocol)
+        await peer.send(**PULL)
+        await peer.until(type="tabagent.model.pull")
+        await peer.send(type="tabagent.model.delete", model="m-Q8_0", stream_id="d")
+        assert (await peer.receive()) == {"type": "tabagent.model.delete", "stream_id": "d"}
+        assert house.models() == ["given"]
+        await peer.send(type="tabagent.model.delete", model="m-Q8_0", stream_id="d")
+        message = await peer.receive()
+        assert (message["error"]["code"], message["stream_id"]) == ("model_not_found", "d")
+
     async def test_a_pull_needs_the_scope_manage(self, house: House) -> None:
         peer = house.connect(ResponsesProtocol, Principal("page"))
         await peer.send(**PULL)

@@ -4,6 +4,7 @@ import { join } from "node:path";
 import type { Browser } from "playwright-core";
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
 import { connect } from "../../clients/js/src/index.js";
+import { Hub, PULLED } from "../../clients/js/test/hub.js";
 import { counted, Home, REPOSITORY, type Server } from "../../clients/js/test/server.js";
 import { launch, Playground, skipReason } from "./playground.js";
 
@@ -65,6 +66,31 @@ describe.skipIf(skipReason)("the playground", () => {
     await page.locator("#model").click();
     await row.getByRole("button", { name: "Unload second" }).click();
     await page.locator("#models [data-model=second][data-state=unloaded]").waitFor();
+  });
+
+  it("downloads a model, shows how far it is, and can be told to stop", async () => {
+    home = new Home(30);
+    const hub = await Hub.start(home);
+    await hub.hold();
+    await open();
+    const { page } = playground;
+    await playground.connected("ws");
+    await page.locator("#model").click();
+    const form = page.locator("#download");
+    await form.getByRole("textbox").fill("org/repo");
+    await form.getByRole("button", { name: "Download" }).click();
+    await form.getByText(`${PULLED}.gguf · `).waitFor();
+    await playground.screenshot("download");
+    await form.getByRole("button", { name: "Cancel" }).click();
+    await form.getByRole("progressbar").waitFor({ state: "detached" });
+    expect(await form.getByRole("alert").count()).toBe(0);
+    await hub.release();
+    await form.getByRole("button", { name: "Download" }).click();
+    await page.locator(`#models [data-model=${PULLED}][data-state=unloaded]`).waitFor();
+    await form.getByRole("textbox").fill("org/none");
+    await form.getByRole("button", { name: "Download" }).click();
+    expect(await form.getByRole("alert").innerText()).toContain("the Hub has no org/none");
+    await hub.stop();
   });
 
   it("approves and refuses extensions that ask", async () => {

@@ -2,7 +2,7 @@
 
 import { Connection, type ResponseSink } from "./connection.js";
 import { connectionFailed, TabagentError } from "./errors.js";
-import { Models } from "./models.js";
+import { type CommandOptions, Models } from "./models.js";
 import { ResponseStream } from "./response.js";
 import { ResumeJournal, type ResumePoint, type ResumeStore } from "./resume.js";
 import type { Dialer, Transport, TransportKind } from "./transport.js";
@@ -40,8 +40,8 @@ const LONGEST_RETRY_MS = 2_000;
 
 /** A connection to a TabAgent server that mends itself. Made by `connect`. */
 export class Client {
-  /** Lists, loads and unloads models. */
-  readonly models: Models = new Models((message, progress) => this.#command(message, progress));
+  /** Lists, loads, unloads, downloads and deletes models. */
+  readonly models: Models = new Models((message, options) => this.#command(message, options));
   readonly #dialers: readonly Dialer[];
   readonly #pingInterval: number;
   readonly #resumeWindow: number;
@@ -153,13 +153,26 @@ export class Client {
     return stream;
   }
 
-  #command(message: Message, progress?: (event: ModelStateEvent) => void): Promise<Message> {
-    const stop = progress && this.on("modelState", progress);
-    const answer = new Promise<Message>((resolve, reject) => {
-      this.#connection.command(message, { answer: resolve, fail: reject });
-      this.#proceed();
-    });
-    return answer.finally(stop);
+  async #command(message: Message, options: CommandOptions = {}): Promise<Message> {
+    const { modelState, progress, signal } = options;
+    signal?.throwIfAborted();
+    const stop = modelState && this.on("modelState", modelState);
+    let abort = () => {};
+    try {
+      return await new Promise<Message>((answer, fail) => {
+        const sink = { answer, fail, ...(progress && { progress }) };
+        const name = this.#connection.command(message, sink);
+        abort = () => {
+          this.#connection.cancelCommand(name, signal?.reason);
+          this.#flush();
+        };
+        signal?.addEventListener("abort", abort, { once: true });
+        this.#proceed();
+      });
+    } finally {
+      stop?.();
+      signal?.removeEventListener("abort", abort);
+    }
   }
 
   /** Sends what is waiting, over a new connection when there is none. */

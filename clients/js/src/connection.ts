@@ -17,8 +17,9 @@ export interface ResponseSink {
   fail(error: unknown): void;
 }
 
-/** Who takes the answer to a command. */
+/** Who takes the answer to a command, and what comes before it. */
 export interface CommandSink {
+  progress?(message: Message): void;
   answer(message: Message): void;
   fail(error: unknown): void;
 }
@@ -143,12 +144,25 @@ export class Connection {
     for (const streamId of [...this.#responses.keys()]) this.cancel(streamId, reason);
   }
 
-  /** Sends a message whose answer comes under the same `stream_id`. */
-  command(message: Message, sink: CommandSink): void {
+  /**
+   * Sends a message whose answer comes under the same `stream_id`; returns the name by which
+   * `cancelCommand` knows it.
+   */
+  command(message: Message, sink: CommandSink): string {
     const streamId = newId("command_");
     const command = { message: { ...message, stream_id: streamId }, sink };
     this.#commands.set(streamId, command);
     if (this.#isOpen) this.#outbox.push(command.message);
+    return streamId;
+  }
+
+  /** Ends a command early; its consumer hears why at once. */
+  cancelCommand(streamId: string, reason: unknown): void {
+    const command = this.#commands.get(streamId);
+    if (!command) return;
+    this.#commands.delete(streamId);
+    if (this.#isOpen) this.#outbox.push({ type: "response.cancel", stream_id: streamId });
+    command.sink.fail(reason);
   }
 
   /** Takes note of a new transport, and tells it all that is unfinished. */
@@ -298,6 +312,10 @@ export class Connection {
   #takeAnswer(message: Message): void {
     const streamId = message.stream_id as string;
     const command = this.#commands.get(streamId);
+    if (command && message.type === "tabagent.model.pull.progress") {
+      command.sink.progress?.(message);
+      return;
+    }
     if (command) {
       this.#commands.delete(streamId);
       command.sink.answer(message);

@@ -21,7 +21,7 @@ export type {
   LanguageModelPromptOptions,
   LanguageModelSession,
 } from "./language-model-session.js";
-export type { Models } from "./models.js";
+export type { Models, PullOptions } from "./models.js";
 export type {
   LanguageModelContent,
   LanguageModelMessage,

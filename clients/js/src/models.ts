@@ -1,10 +1,25 @@
 /** The server's models. */
 
-import type { Message, Model, ModelStateEvent } from "./wire.js";
+import type { Message, Model, ModelStateEvent, PullProgressEvent } from "./wire.js";
 
-type Command = (message: Message, progress?: (event: ModelStateEvent) => void) => Promise<Message>;
+/** What hears how a command gets on, and what ends it early. */
+export interface CommandOptions {
+  modelState?: (event: ModelStateEvent) => void;
+  progress?: (message: Message) => void;
+  signal?: AbortSignal;
+}
 
-/** Lists, loads and unloads models. */
+type Command = (message: Message, options?: CommandOptions) => Promise<Message>;
+
+/** What `pull` takes beside the model. */
+export interface PullOptions {
+  /** Hears how many bytes are there. */
+  progress?: (event: PullProgressEvent) => void;
+  /** Ends the download; what has come is kept for the next one. */
+  signal?: AbortSignal;
+}
+
+/** Lists, loads, unloads, downloads and deletes models. */
 export class Models {
   readonly #command: Command;
 
@@ -23,8 +38,10 @@ export class Models {
    * scope `manage`, which native messaging and tokens have and approved origins have not.
    */
   async load(id: string, progress?: (event: ModelStateEvent) => void): Promise<Model> {
-    const mine = progress && ((event: ModelStateEvent) => event.model === id && progress(event));
-    const answer = await this.#command({ type: "tabagent.model.load", model: id }, mine);
+    const modelState = (event: ModelStateEvent) => {
+      if (event.model === id) progress?.(event);
+    };
+    const answer = await this.#command({ type: "tabagent.model.load", model: id }, { modelState });
     return answer.model as Model;
   }
 
@@ -32,5 +49,22 @@ export class Models {
   async unload(id: string): Promise<Model> {
     const answer = await this.#command({ type: "tabagent.model.unload", model: id });
     return answer.model as Model;
+  }
+
+  /**
+   * Downloads a model from the Hugging Face Hub: `hf:owner/repo`, and after a colon a file or a
+   * quantisation. Resolves once the server knows it, to be loaded; needs the scope `manage`. A
+   * lost connection asks again, which goes on from what has come.
+   */
+  async pull(model: string, { progress, signal }: PullOptions = {}): Promise<Model> {
+    const tell = (message: Message) => progress?.(message as unknown as PullProgressEvent);
+    const message = { type: "tabagent.model.pull", model };
+    const answer = await this.#command(message, { progress: tell, ...(signal && { signal }) });
+    return answer.model as Model;
+  }
+
+  /** Unloads a model of the server's models folder and deletes its files; needs `manage`. */
+  async delete(id: string): Promise<void> {
+    await this.#command({ type: "tabagent.model.delete", model: id });
   }
 }

@@ -163,6 +163,16 @@ export interface ModelStateEvent {
   error: ErrorDetails | null;
 }
 
+/** `done` of a model's `total` bytes are there; `file` is the one that arrives. */
+export interface PullProgressEvent {
+  type: "tabagent.model.pull.progress";
+  /** What was asked for. */
+  model: string;
+  file: string;
+  done: number;
+  total: number;
+}
+
 /** An event of a response; newer servers may send types that are not listed here. */
 export type ResponseEvent =
   | ResponseBeginEvent

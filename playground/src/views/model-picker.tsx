@@ -1,10 +1,12 @@
-/** Chooses the model that answers; loads and unloads. */
+/** Chooses the model that answers; loads, unloads and downloads. */
 
 import { useSignal } from "@preact/signals";
 import type { Model } from "@tabagent/client";
 import type { VNode } from "preact";
 import { useEffect, useRef } from "preact/hooks";
 import { answeringModel, chooseModel, modelProblem, models, unloadModel } from "../server.js";
+import { size } from "../size.js";
+import { DownloadForm } from "./download-form.js";
 import { Icon } from "./icons.js";
 
 export function ModelPicker(): VNode {
@@ -72,6 +74,7 @@ export function ModelPicker(): VNode {
               {modelProblem.value}
             </p>
           )}
+          <DownloadForm />
         </div>
       )}
       {current?.state === "loading" && (
@@ -122,12 +125,4 @@ function describe({ state, progress, context_length, size_bytes }: Model): strin
 
 function percent(part: number): string {
   return `${Math.round(part * 100)} %`;
-}
-
-/** Returns a size as people write it. */
-export function size(bytes: number): string {
-  const units = ["B", "KB", "MB", "GB", "TB"];
-  const power = bytes < 1 ? 0 : Math.min(Math.floor(Math.log10(bytes) / 3), units.length - 1);
-  const value = bytes / 1000 ** power;
-  return `${value.toFixed(power === 0 || value >= 100 ? 0 : 1)} ${units[power]}`;
 }

@@ -3,8 +3,8 @@
 import type { ComponentChildren, VNode } from "preact";
 import { useEffect } from "preact/hooks";
 import { decide, origins, refreshSystem, system, systemProblem } from "../server.js";
+import { size } from "../size.js";
 import type { Candidate, SystemInfo } from "../system-info.js";
-import { size } from "./model-picker.js";
 
 export function SystemView(): VNode {
   useEffect(() => void refreshSystem(), []);

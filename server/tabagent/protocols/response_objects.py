@@ -241,6 +241,12 @@ class ModelChangedEvent(Struct):
     stream_id: str | UnsetType = UNSET
 
 
+class ModelDeletedEvent(Struct, tag_field="type", tag="tabagent.model.delete"):
+    """Answers `tabagent.model.delete`: the model is gone."""
+
+    stream_id: str | UnsetType = UNSET
+
+
 class PullProgressEvent(Struct, tag_field="type", tag="tabagent.model.pull.progress"):
     """`done` of a model's `total` bytes are there; `file` is the one that arrives."""
 

@@ -23,6 +23,7 @@ from tabagent.core.protocol import Protocol
 from tabagent.core.requests import (
     CancelRecorded,
     CancelRequest,
+    DeleteModel,
     ListModels,
     LoadModel,
     PullModel,
@@ -35,6 +36,7 @@ from .answer_fields import model_object
 from .response_objects import (
     ErrorEvent,
     ModelChangedEvent,
+    ModelDeletedEvent,
     ModelListEvent,
     PongEvent,
     PullEvent,
@@ -80,7 +82,7 @@ class ResumeMessage(Struct):
 
 
 class ModelMessage(Struct):
-    """`tabagent.model.load`, `tabagent.model.unload` and `tabagent.model.pull`."""
+    """`tabagent.model.load`, `.unload`, `.pull` and `.delete`."""
 
     model: str
 
@@ -179,6 +181,9 @@ class ResponsesProtocol(Protocol):
             case "tabagent.model.unload":
                 model = decode(message, ModelMessage).model
                 self._command(envelope, UnloadModel(new_id("models_"), model))
+            case "tabagent.model.delete":
+                model = decode(message, ModelMessage).model
+                self._command(envelope, DeleteModel(new_id("models_"), model))
             case "tabagent.model.pull":
                 self._pull(decode(message, ModelMessage).model, envelope.stream_id)
             case "tabagent.ping":
@@ -277,7 +282,9 @@ class ResponsesProtocol(Protocol):
         self._requests += map(CancelRequest, running)
 
     def _command(
-        self, envelope: Envelope, request: ListModels | LoadModel | UnloadModel | CancelRecorded
+        self,
+        envelope: Envelope,
+        request: ListModels | LoadModel | UnloadModel | DeleteModel | CancelRecorded,
     ) -> None:
         if isinstance(request, LoadModel | UnloadModel):
             self.principal.require("manage")
@@ -315,9 +322,14 @@ class ResponsesProtocol(Protocol):
             return
         assert isinstance(event, ModelsListed)
         models = [model_object(status) for status in event.models]
-        answer: ModelListEvent | ModelChangedEvent = ModelListEvent(models, lane)
-        if envelope.type != "tabagent.model.list":
-            answer = ModelChangedEvent(str(envelope.type), models[0], lane)
+        answer: ModelListEvent | ModelChangedEvent | ModelDeletedEvent
+        match envelope.type:
+            case "tabagent.model.list":
+                answer = ModelListEvent(models, lane)
+            case "tabagent.model.delete":
+                answer = ModelDeletedEvent(lane)
+            case _:
+                answer = ModelChangedEvent(str(envelope.type), models[0], lane)
         self._messages.append(encode(answer))
 
     def _tell_model_state(self, event: ModelStateChanged) -> None:

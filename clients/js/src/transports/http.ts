@@ -40,6 +40,7 @@ class HttpTransport implements Transport {
   readonly #server: ServerAddress;
   readonly #listener: TransportListener;
   readonly #streams = new Map<string, EventStream>();
+  readonly #pulls = new Map<string, AbortController>();
   readonly #closing = new AbortController();
 
   constructor(server: ServerAddress, listener: TransportListener) {
@@ -55,11 +56,13 @@ class HttpTransport implements Transport {
   close(): void {
     this.#closing.abort();
     for (const stream of this.#streams.values()) stream.leave();
+    for (const pull of this.#pulls.values()) pull.abort();
   }
 
   async #run(message: Message): Promise<void> {
     try {
       if (message.type === "response.create") await this.#respond(message);
+      else if (message.type === "tabagent.model.pull") await this.#pull(message);
       else this.#tell(await this.#command(message), message);
     } catch (error) {
       if (this.#closing.signal.aborted) return;
@@ -73,6 +76,11 @@ class HttpTransport implements Transport {
     if (route) {
       const model = await this.#ask(route, { model: message.model });
       return { type: message.type, model };
+    }
+    if (message.type === "tabagent.model.delete") {
+      const path = `/v1/models/${encodeURIComponent(String(message.model))}`;
+      await this.#ask(path, undefined, "DELETE");
+      return { type: message.type };
     }
     if (message.type === "tabagent.ping") {
       await request(this.#server, "/health", { signal: this.#closing.signal });
@@ -103,7 +111,29 @@ class HttpTransport implements Transport {
     }
   }
 
+  /** Tells the events of a download; leaving it is what cancels it at the server. */
+  async #pull({ model, stream_id, type }: Message): Promise<void> {
+    const leaving = new AbortController();
+    this.#pulls.set(stream_id as string, leaving);
+    try {
+      const options = { body: { model, stream: true }, signal: leaving.signal };
+      const response = await request(this.#server, "/v1/models/pull", options);
+      if (!response.ok) throw errorFrom(await body(response), unreadable(response));
+      let last: Message | null = null;
+      for await (const event of eventsOf(response)) {
+        last = event;
+        this.#tell(event, { type, stream_id });
+      }
+      if (last?.type !== type && last?.type !== "error") throw connectionLost("it was cut off");
+    } catch (error) {
+      if (!leaving.signal.aborted) throw error;
+    } finally {
+      this.#pulls.delete(stream_id as string);
+    }
+  }
+
   #cancel(streamId: string): void {
+    this.#pulls.get(streamId)?.abort();
     const stream = this.#streams.get(streamId);
     if (!stream) return;
     this.#streams.delete(streamId);
@@ -111,8 +141,9 @@ class HttpTransport implements Transport {
     this.#tell(stream.cancelled(), { type: "response.create", stream_id: streamId });
   }
 
-  async #ask(path: string, fields?: object): Promise<unknown> {
-    const options = { signal: this.#closing.signal, ...(fields && { body: fields }) };
+  async #ask(path: string, fields?: object, method?: string): Promise<unknown> {
+    const { signal } = this.#closing;
+    const options = { signal, ...(fields && { body: fields }), ...(method && { method }) };
     const response = await request(this.#server, path, options);
     const answer = await body(response);
     if (!response.ok) throw errorFrom(answer, unreadable(response));
@@ -121,6 +152,18 @@ class HttpTransport implements Transport {
 
   #tell(answer: Message, request: Message): void {
     this.#listener.onMessage({ ...answer, stream_id: request.stream_id });
+  }
+}
+
+/** Yields the events of a body as they come. */
+async function* eventsOf(response: Response): AsyncGenerator<Message, void, undefined> {
+  const parser = new EventStreamParser();
+  const reader = (response.body as ReadableStream<Uint8Array>).getReader();
+  const decoder = new TextDecoder();
+  for (let read = await reader.read(); !read.done; read = await reader.read()) {
+    for (const data of parser.receive(decoder.decode(read.value, { stream: true }))) {
+      yield JSON.parse(data) as Message;
+    }
   }
 }
 
@@ -140,17 +183,12 @@ class EventStream {
   }
 
   async *read(response: Response): AsyncGenerator<Message, void, undefined> {
-    const parser = new EventStreamParser();
-    const reader = (response.body as ReadableStream<Uint8Array>).getReader();
-    const decoder = new TextDecoder();
-    for (let read = await reader.read(); !read.done; read = await reader.read()) {
-      for (const data of parser.receive(decoder.decode(read.value, { stream: true }))) {
-        const event = JSON.parse(data) as ResponseEvent;
-        if ("response" in event) this.#response = event.response;
-        if ("sequence_number" in event) this.#number = event.sequence_number;
-        this.hasEnded ||= isTerminal(event);
-        yield event as unknown as Message;
-      }
+    for await (const message of eventsOf(response)) {
+      const event = message as unknown as ResponseEvent;
+      if ("response" in event) this.#response = event.response;
+      if ("sequence_number" in event) this.#number = event.sequence_number;
+      this.hasEnded ||= isTerminal(event);
+      yield message;
     }
   }
 
