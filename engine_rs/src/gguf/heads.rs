@@ -119,7 +119,7 @@ pub(super) fn problem(architecture: &str, key: u32, value: u32, rotated: Option<
     if (whole || EQUAL_WIDTHS.contains(&architecture)) && key != value {
         return Some(format!("{architecture} with keys of width {key} and values of width {value}"));
     }
-    if whole && rotated != key || rotated > key || rotated % 2 != 0 {
+    if whole && rotated != key || rotated > key || !rotated.is_multiple_of(2) {
         return Some(format!("{architecture} that rotates {rotated} dimensions of keys of width {key}"));
     }
     None

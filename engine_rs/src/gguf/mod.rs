@@ -205,7 +205,7 @@ fn summarise(header: Header, file_bytes: u64) -> Result<(GgufSummary, Layout)> {
         parts: split::parts(metadata)?,
         name: metadata.text("general.name").map(str::to_owned),
         tensor_types: totals(&header.tensors),
-        has_scales: header.tensors.iter().any(|tensor| tensor.name.ends_with(".scale")),
+        has_scales: header.tensors.iter().any(|tensor| tensor.name.strip_suffix(".scale").is_some()),
         tensor_count: header.tensors.len() as u64,
         parameters: header.tensors.iter().fold(0, |sum, tensor| sum.saturating_add(tensor.elements)),
         weight_bytes: header.tensors.iter().fold(0, |sum, tensor| sum.saturating_add(tensor.bytes)),

@@ -188,14 +188,14 @@ fn judge_special(metadata: &Metadata, model: &str, len: usize) -> Result<()> {
         Some(MetaValue::Bool(flag)) => Ok(Some(*flag)),
         Some(_) => Err(invalid(format!("tokenizer.ggml.{name} is not a truth value"))),
     };
-    let (default_bos, default_eos) = match model {
+    let (default_start, default_end) = match model {
         "llama" | "plamo2" => (Some(1), Some(2)),
         "rwkv" => (None, None),
         _ => (Some(11), Some(11)),
     };
     id("eot")?;
-    let bos = id("bos")?.or(default_bos.filter(|id| exists(*id)));
-    let eos = id("eos")?.or(default_eos.filter(|id| exists(*id)));
+    let bos = id("bos")?.or(default_start.filter(|id| exists(*id)));
+    let eos = id("eos")?.or(default_end.filter(|id| exists(*id)));
     // Without a word about it, most tokenizers add a start token and none an end token.
     if bos.is_none() && flag("add_bos_token")?.unwrap_or(model != "rwkv") {
         return Err(invalid("the tokenizer adds a start token that does not exist"));
