@@ -8,6 +8,8 @@ mod cache;
 mod codes;
 mod identity;
 mod plan;
+#[cfg(test)]
+mod tests;
 mod write;
 
 use std::fs::File;

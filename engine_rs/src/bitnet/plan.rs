@@ -1,5 +1,6 @@
 //! Decides what the transcoded file consists of: where each part of it comes from, and how large it is.
 
+use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 
 use super::codes::Encoding;
@@ -110,13 +111,13 @@ fn too_large() -> EngineError {
 
 /// The tensors in the order of the source, each scale right after its codes.
 fn pieces(layout: &Layout) -> Result<Vec<Piece>> {
-    let is_taken_over = |tensor: &&Tensor| {
-        let of = tensor.name.strip_suffix(".scale").map(|base| format!("{base}.weight"));
-        of.is_some_and(|of| layout.tensors.iter().any(|weight| weight.type_id == I2_S && weight.name == of))
-    };
-    let (scales, others): (Vec<&Tensor>, Vec<_>) = layout.tensors.iter().partition(is_taken_over);
+    let codes = layout.tensors.iter().filter(|tensor| tensor.type_id == I2_S);
+    let scale_names: HashSet<String> = codes.map(scale_name).collect();
+    let taken_over = |tensor: &&Tensor| scale_names.contains(&tensor.name);
+    let scales: HashMap<&str, &Tensor> =
+        layout.tensors.iter().filter(taken_over).map(|tensor| (tensor.name.as_str(), tensor)).collect();
     let mut pieces = Vec::new();
-    for tensor in others {
+    for tensor in layout.tensors.iter().filter(|tensor| !taken_over(tensor)) {
         if tensor.type_id != I2_S {
             pieces.push(Piece {
                 name: tensor.name.clone(),
@@ -136,9 +137,8 @@ fn pieces(layout: &Layout) -> Result<Vec<Piece>> {
             shape: tensor.shape.clone(),
             type_id: encoding.type_id(),
         });
-        // The judged name of an I2_S tensor ends so.
-        let name = format!("{}.scale", tensor.name.trim_end_matches(".weight"));
-        let factor = scales.iter().find(|scale| scale.name == name);
+        let name = scale_name(tensor);
+        let factor = scales.get(name.as_str());
         if let Some(scale) = factor.filter(|scale| scale.type_id != F32 || scale.elements != 1) {
             return Err(EngineError::GgufUnsupported(format!("{:?} is not one F32", scale.name)));
         }
@@ -146,6 +146,11 @@ fn pieces(layout: &Layout) -> Result<Vec<Piece>> {
         pieces.push(Piece { name, content, bytes: SCALE_BYTES, shape: vec![1], type_id: F32 });
     }
     Ok(pieces)
+}
+
+/// The name under which the library looks for the scale of a weight; that of an `I2_S` tensor was judged to end so.
+fn scale_name(tensor: &Tensor) -> String {
+    format!("{}.scale", tensor.name.trim_end_matches(".weight"))
 }
 
 /// Appends the metadata, renamed and completed for a stock library; returns the number of pairs.
