@@ -24,6 +24,7 @@ from tabagent.core.requests import GenerateRequest, Message, SamplingParams
 from tabagent_backends.gguf import GgufBackend
 
 from tests.gguf_fixtures import BROKEN_FILES, BrokenFile, ChainModel
+from tests.ternary_fixtures import write_ternary
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -126,6 +127,34 @@ async def test_other_models_outlive_a_broken_one(
         await engine.load("broken")
     assert [model.state for model in engine.models()] == [ModelState.READY, ModelState.FAILED]
     assert text(await ask(engine)) == chain_model.answer
+
+
+async def test_transcoding_a_ternary_file_is_told_as_progress(tmp_path: Path) -> None:
+    path = await to_thread.run_sync(write_ternary, tmp_path / "ternary.gguf")
+    spec = ModelSpec("ternary", str(path), "gguf")
+    backend = GgufBackend(CONFIG)
+    shares: list[float] = []
+    await backend.load(spec, shares.append)
+    await backend.aclose()
+    assert len(shares) > 10
+    assert shares == sorted(shares)
+    assert shares[-1] == 1.0
+
+
+async def test_leaving_ends_the_transcoding_of_a_ternary_file(tmp_path: Path) -> None:
+    path = await to_thread.run_sync(write_ternary, tmp_path / "ternary.gguf")
+    backend = GgufBackend(CONFIG)
+    told: list[float] = []
+    with anyio.CancelScope() as scope:
+
+        def give_up(share: float) -> None:
+            told.append(share)
+            scope.cancel()
+
+        await backend.load(ModelSpec("ternary", str(path), "gguf"), give_up)
+    assert scope.cancelled_caught
+    assert len(told) == 1
+    await backend.aclose()
 
 
 async def test_without_a_runtime_loading_says_so(chain_model: ChainModel, tmp_path: Path) -> None:

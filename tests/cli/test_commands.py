@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING
 import pytest
 import tabagent
 from tabagent.cli import COMMANDS
+from tabagent_engine import load_model
+
+from tests.ternary_fixtures import write_ternary
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,15 +32,8 @@ def test_the_help_names_every_command_and_the_exit_codes(run: Run) -> None:
     assert "Exit codes" in shown
 
 
-@pytest.mark.parametrize(
-    "command",
-    [
-        "bench",
-        "cache clear",
-    ],
-)
-def test_what_is_not_there_says_so(run: Run, command: str) -> None:
-    done = run(*command.split())
+def test_what_is_not_there_says_so(run: Run) -> None:
+    done = run("bench")
     assert (done.code, done.out) == (2, "")
     assert done.err.startswith("tabagent: not_supported: ")
 
@@ -116,6 +112,31 @@ def test_inspect_judges_a_file(run: Run, chain_model: ChainModel) -> None:
     shown = run("models", "inspect", str(chain_model.path)).out
     for word in ("runs", "llama", "general.architecture", found["tensor_types"][0]["name"]):
         assert word in shown
+
+
+def test_inspect_tells_how_a_ternary_file_runs(run: Run, tmp_path: Path) -> None:
+    file = write_ternary(tmp_path / "x.gguf", "bitnet-b1.58")
+    done = run("models", "inspect", str(file))
+    assert done.code == 0
+    for word in ("14 tensors of I2_S", "TQ2_0 and Q4_0", "at its first load", "squared ReLU"):
+        assert word in done.out
+    found = json.loads(run("models", "inspect", str(file), "--json").out)
+    assert (found["verdict"], found["ternary"]["needs_transcoding"]) == ("runs", True)
+
+
+def test_cache_clear_removes_transcoded_models(run: Run, tmp_path: Path) -> None:
+    assert run("cache", "clear").out == "removed 0 transcoded models, 0 B\n"
+    load_model(write_ternary(tmp_path / "x.gguf")).unload()
+    assert "removed 0 " in run("cache", "clear", "--keep", "1G").out
+    done = run("cache", "clear")
+    assert (done.code, done.out.startswith("removed 1 transcoded model, ")) == (0, True)
+    assert "removed 0 " in run("cache", "clear").out
+
+
+def test_a_wrong_size_to_keep_is_a_usage_error(run: Run) -> None:
+    done = run("cache", "clear", "--keep", "much")
+    assert (done.code, done.out) == (2, "")
+    assert "much" in done.err
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from tabagent_engine._native import (
     detect_hardware,
     inspect_gguf,
     list_runtimes,
+    prune_transcoded,
     render_template,
 )
 from tabagent_engine.errors import EngineError
@@ -22,5 +23,6 @@ __all__ = [
     "inspect_gguf",
     "list_runtimes",
     "load_model",
+    "prune_transcoded",
     "render_template",
 ]

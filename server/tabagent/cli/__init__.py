@@ -39,7 +39,7 @@ COMMANDS: Final = {
     "cert": "cert",
     "status": "status",
     "bench": "absent",
-    "cache": "absent",
+    "cache": "cache",
     "stop": "stop",
 }
 """The module that has each command, under the command's name."""

@@ -11,7 +11,7 @@ from tabagent.core.errors import RequestError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["bench", "cache", "refusing"]
+__all__ = ["bench", "refusing"]
 
 ANY_ARGUMENTS: Final = {"ignore_unknown_options": True, "allow_extra_args": True}
 
@@ -31,9 +31,4 @@ def _refusal(command: str) -> Callable[[], None]:
     return refuse
 
 
-def _group(name: str, text: str, *commands: str) -> click.Group:
-    return click.Group(name, help=text, commands=[refusing(name, command) for command in commands])
-
-
 bench = refusing("", "bench")
-cache = _group("cache", "Caches on disk.", "clear")

@@ -13,7 +13,7 @@ from .output import as_json, download_bar, pairs, show_json, size, table
 from .runtime import engine_errors
 
 if TYPE_CHECKING:
-    from tabagent_engine.types import GgufSummary
+    from tabagent_engine.types import GgufSummary, Ternary
 
 __all__ = ["models"]
 
@@ -133,6 +133,7 @@ def _show(source: str, verdict: str, estimate: dict[str, int], found: GgufSummar
             ("architecture", f"{found['architecture']}, GGUF version {found['version']}"),
             ("parameters", f"{found['parameters']:,}"),
             ("context", f"{found['context_length']} tokens trained"),
+            *([("ternary", _ternary(found["ternary"]))] if found["ternary"] else []),
             ("memory", f"{size(memory)}: weights {weights}, cache of {context} tokens {cache}"),
         ]
     )
@@ -157,6 +158,15 @@ def _show(source: str, verdict: str, estimate: dict[str, int], found: GgufSummar
         [(key, _short(value)) for key, value in sorted(found["metadata"].items())],
         "the file has no metadata",
     )
+
+
+def _ternary(found: Ternary) -> str:
+    """How ternary weights are stored and how they run."""
+    stored = f"{found['tensors']} tensors of {found['encoding']}" if found["tensors"] else "none"
+    runs = f", computed as {' and '.join(found['runs_as'])}" if found["runs_as"] else ""
+    rewritten = "; rewritten into the cache at its first load" if found["needs_transcoding"] else ""
+    squared = "; feed-forward with squared ReLU" if found["squared_relu"] else ""
+    return stored + runs + rewritten + squared
 
 
 def _short(value: Any) -> str:
