@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 
 pub use cache::{Cache, Pruned};
 
-use crate::error::Result;
+use crate::error::{EngineError, Result};
 use crate::gguf;
 use plan::Plan;
 
@@ -49,6 +49,9 @@ pub fn prepare(path: &Path, cache: &Cache, progress: Progress) -> Result<Prepare
     summary.require_supported()?;
     if !summary.ternary.as_ref().is_some_and(|ternary| ternary.needs_transcoding) {
         return Ok(Prepared { path: path.to_owned(), _in_use: None });
+    }
+    if summary.parts > 1 {
+        return Err(EngineError::GgufUnsupported("a ternary model split over several files".into()));
     }
     let (file, bytes) = gguf::open(path)?;
     let (summary, layout) = gguf::inspect_layout(&file, bytes)?;
