@@ -24,10 +24,10 @@ const LEAST_COSINE: f64 = 0.998;
 const CLEAR_LEAD: f32 = 0.3;
 
 fn given(name: &str) -> PathBuf {
-    std::env::var_os(name).map(PathBuf::from).unwrap_or_else(|| panic!("{name} is not set"))
+    std::env::var_os(name).unwrap_or_else(|| panic!("{name} is not set")).into()
 }
 
-/// The elements, of four bytes each, of an array in a compressed NumPy archive.
+/// The elements, of four bytes each, of an array in a compressed `NumPy` archive.
 fn array(archive: &Path, name: &str) -> Vec<[u8; 4]> {
     let bytes = fs::read(archive).unwrap();
     let name = format!("{name}.npy");
@@ -76,14 +76,13 @@ fn lead(logits: &[f32]) -> f32 {
     sorted[sorted.len() - 1] - sorted[sorted.len() - 2]
 }
 
-#[test]
-#[ignore = "needs a libllama and the reference files"]
-fn a_llama_file_of_i2_s_gives_the_logits_of_its_weights() {
+/// Fails unless the file `<name>-i2_s.gguf` gives the logits of its weights in F32.
+fn assert_logits(name: &str) {
     let folder = given("TABAGENT_TEST_BITNET");
-    let reference = folder.join("llama-logits.npz");
+    let reference = folder.join(format!("{name}-logits.npz"));
     let tokens: Vec<_> = array(&reference, "prompt_tokens").into_iter().map(i32::from_le_bytes).collect();
     let expected: Vec<_> = array(&reference, "f32").into_iter().map(f32::from_le_bytes).collect();
-    let found = logits(&folder.join("llama-i2_s.gguf"), &tokens);
+    let found = logits(&folder.join(format!("{name}-i2_s.gguf")), &tokens);
     let expected = expected.chunks_exact(found[0].len());
     assert_eq!((expected.len(), expected.remainder().len()), (found.len(), 0));
     let mut clear = 0;
@@ -95,4 +94,16 @@ fn a_llama_file_of_i2_s_gives_the_logits_of_its_weights() {
         }
     }
     assert!(clear >= 36, "{clear}");
+}
+
+#[test]
+#[ignore = "needs a libllama and the reference files"]
+fn a_llama_file_of_i2_s_gives_the_logits_of_its_weights() {
+    assert_logits("llama");
+}
+
+#[test]
+#[ignore = "needs a libllama and the reference files"]
+fn a_file_of_the_2b_4t_graph_gives_the_logits_of_its_weights() {
+    assert_logits("bitnet-b1.58");
 }

@@ -69,17 +69,18 @@ def reference() -> Path:
     return REFERENCE
 
 
-def test_every_position_of_a_llama_file_agrees_with_the_original_code(
-    reference: Path, tmp_path: Path
+@pytest.mark.parametrize("name", ["llama", "bitnet-b1.58"])
+def test_every_position_agrees_with_the_original_code(
+    reference: Path, tmp_path: Path, name: str
 ) -> None:
-    known = np.load(reference / "llama-logits.npz")
+    known = np.load(reference / f"{name}-logits.npz")
     logits = known["f32"].astype(np.float64)
     logprobs = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
     prompt: list[int] = known["prompt_tokens"].tolist()
     clear = 0
-    with serving(tmp_path / "home", f"--model={reference / 'llama-i2_s.gguf'}") as address:
+    with serving(tmp_path / "home", f"--model={name}={reference / name}-i2_s.gguf") as address:
         for position in range(len(prompt)):
-            token, logprob = next_token(address, "llama-i2_s", prompt[: position + 1])
+            token, logprob = next_token(address, name, prompt[: position + 1])
             assert abs(logprob - logprobs[position, token]) < 0.5
             second, best = np.sort(logits[position])[-2:]
             if best - second > CLEAR_LEAD:

@@ -54,7 +54,9 @@ pub fn prepare(path: &Path, cache: &Cache, progress: Progress) -> Result<Prepare
         return Err(EngineError::GgufUnsupported("a ternary model split over several files".into()));
     }
     let (file, bytes) = gguf::open(path)?;
+    // Read again, now with the places: the file opened here is the one that is copied.
     let (summary, layout) = gguf::inspect_layout(&file, bytes)?;
+    summary.require_supported()?;
     let plan = Plan::new(&summary, &layout)?;
     let source = identity::Source::new(file)?;
     let identity = source.identity(&layout)?;
