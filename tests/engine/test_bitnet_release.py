@@ -5,8 +5,6 @@ from __future__ import annotations
 import ctypes
 import json
 import shutil
-import subprocess
-import sys
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,27 +13,11 @@ from gguf import GGMLQuantizationType
 from gguf.quants import quantize
 from tabagent_engine import EngineError, list_runtimes
 
-from tests.bitnet_release import TREE, VARIANTS, needs_tree
+from tests.bitnet_release import TREE, VARIANTS, answers, needs_tree, run_python
 from tests.gguf_fixtures import write_tiny, write_with_tensor
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-QUESTIONS = ("What is TabAgent?", "How do I install it?", "Which models can it run?")
-
-ANSWER = """
-import json, sys
-from tabagent_engine import EngineError, GGUFHandler
-runtime, model, *questions = sys.argv[1:]
-try:
-    with GGUFHandler(runtime, model, threads=1) as handler:
-        said = [handler.generate(text, max_tokens=60, temperature=0) for text in questions]
-        ids = handler.tokenize("Héllo 😀")
-        said.append([ids, handler.detokenize(ids)])
-except EngineError as error:
-    said = [error.code, str(error)]
-print(json.dumps(said))
-"""
 
 MAPPED = """
 with open("/proc/self/maps") as maps:
@@ -76,17 +58,6 @@ except EngineError as refusal:
 @pytest.fixture(autouse=True)
 def tree(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TABAGENT_BITNET_RELEASE", str(TREE))
-
-
-def run_python(script: str, *arguments: object, cwd: Path | None = None) -> str:
-    command = [sys.executable, "-c", script, *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=50, check=False, cwd=cwd)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
-def answers(runtime: str, model: Path) -> Any:
-    return json.loads(run_python(ANSWER, runtime, model, *QUESTIONS))
 
 
 def library(variant: str, name: str = "libllama.so") -> Path:

@@ -93,7 +93,7 @@ impl Verdict {
 pub mod tests {
     use super::*;
 
-    const IVY_BRIDGE: [&str; 3] = ["sse4.2", "avx", "f16c"];
+    pub const IVY_BRIDGE: [&str; 3] = ["sse4.2", "avx", "f16c"];
     const PILEDRIVER: [&str; 4] = ["sse4.2", "avx", "f16c", "fma"];
     /// Also Zen 2 and Zen 3.
     pub const HASWELL: [&str; 6] = AVX2;

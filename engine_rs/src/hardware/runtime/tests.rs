@@ -1,7 +1,7 @@
 //! Folders are made of empty files: a verdict that opened one of them would fail.
 
 use super::*;
-use crate::hardware::variant::tests::{HASWELL, flags};
+use crate::hardware::variant::tests::{HASWELL, IVY_BRIDGE, flags};
 
 const NPM_FILES: [&str; 6] = [
     "libllama-common.so",
@@ -167,4 +167,70 @@ fn the_plainest_of_several_libraries_is_opened() {
     let npm = tree.folder("npm", Origin::Npm, &files);
     let spec = choose(&judge(&[npm], &flags(&[]))).unwrap();
     assert_eq!(file_name(&spec.libllama), "libllama.v0.5.0.so");
+}
+
+const PORTABLE: [&str; 8] = ["sse4.2", "avx", "f16c", "fma", "avx2", "bmi1", "bmi2", "lzcnt"];
+
+impl Tree {
+    /// A variant of a `BitnetRelease` tree whose two files begin so.
+    fn variant(&self, name: &str, libllama: &[u8], libggml: &[u8]) -> RuntimeFolder {
+        let folder = self.folder(name, Origin::BitnetRelease, &["libllama.so", "libggml.so"]);
+        let place = folder.folders.last().unwrap();
+        std::fs::write(place.join("libllama.so"), libllama).unwrap();
+        std::fs::write(place.join("libggml.so"), libggml).unwrap();
+        folder
+    }
+}
+
+fn reason(folder: RuntimeFolder, flags: &Flags) -> (bool, String) {
+    let candidate = judge(&[folder], flags).remove(0);
+    (candidate.allowed, candidate.spec.reason)
+}
+
+#[test]
+fn a_release_is_chosen_only_when_nothing_else_may_run() {
+    let tree = Tree::new();
+    let release = tree.variant("bitnet-portable", b"", b"");
+    let system = tree.folder("system", Origin::System, &["libllama.so", "libggml-cpu-sse42.so"]);
+    let flags = flags(&[&PORTABLE]);
+    assert_eq!(chosen(&[release.clone(), system], &flags).0, "system");
+    let useless = tree.folder("useless", Origin::Npm, &["libllama.so", "libggml-cpu-zen4.so"]);
+    assert_eq!(chosen(&[useless, release], &flags).1, "bitnet-portable");
+}
+
+#[test]
+fn the_flags_decide_which_variants_of_a_release_may_run() {
+    let tree = Tree::new();
+    let avx512 = (false, "this processor lacks avx512f, avx512bw, avx512dq, avx512vl".to_owned());
+    assert_eq!(reason(tree.variant("bitnet-amd-zen4", b"", b""), &flags(&[&PORTABLE])), avx512);
+    assert!(reason(tree.variant("standard", b"", b""), &flags(&[&PORTABLE])).0);
+    let without_avx2 = reason(tree.variant("standard", b"", b""), &flags(&[&IVY_BRIDGE]));
+    assert_eq!(without_avx2, (false, "this processor lacks fma, avx2, bmi1, bmi2".to_owned()));
+    let unknown = reason(tree.variant("bitnet-next", b"", b""), &flags(&[&PORTABLE]));
+    assert_eq!(unknown, (false, "what this variant needs is not on record".to_owned()));
+}
+
+#[test]
+fn a_variant_whose_ggml_is_missing_or_a_pointer_is_refused() {
+    let tree = Tree::new();
+    let alone = tree.folder("standard", Origin::BitnetRelease, &["libllama.so"]);
+    assert_eq!(reason(alone, &flags(&[&PORTABLE])), (false, "libggml.so is missing".to_owned()));
+    let pointer = tree.variant("bitnet-portable", b"", b"version https://git-lfs.github.com/spec/v1\noid ...");
+    let (allowed, reason) = reason(pointer, &flags(&[&PORTABLE]));
+    assert!(!allowed && reason.contains("git lfs pull"), "{reason}");
+}
+
+#[test]
+fn what_a_variant_knows_of_bitnet_is_read_in_its_files() {
+    let tree = Tree::new();
+    let knows = |libllama: &[u8], libggml: &[u8]| {
+        reason(tree.variant("bitnet-portable", libllama, libggml), &flags(&[&PORTABLE])).1
+    };
+    let architecture = b"..bitnet\0bitnet-b1.58\0..";
+    assert!(knows(b"..bitnet\0llama\0..", b"..q4_0\0..").contains("knows no I2_S"));
+    assert!(knows(b"..bitnet\0llama\0..", b"..i2_s\0..").contains("knows no I2_S"));
+    assert!(
+        knows(architecture, b"..i2_s\0..").ends_with("it knows I2_S; without SSE4a it runs no IQ2_XXS and no IQ3_XXS")
+    );
+    assert!(knows(architecture, b"..i2_s\0..ggml_qgemm_lut\0..").contains("knows I2_S and TL2"));
 }
