@@ -17,24 +17,38 @@ const NEED_SSE4A: [u32; 2] = [16, 18];
 /// # Errors
 /// [`EngineError::GgufUnsupported`].
 pub fn require(runtime: &Runtime, summary: &GgufSummary) -> Result<()> {
-    let refuse = |what: String| {
-        let spec = runtime.spec();
-        Err(EngineError::GgufUnsupported(format!("the runtime {} ({}) cannot run {what}", spec.id, spec.variant)))
-    };
     if let Some(total) = summary.tensor_types.iter().find(|total| !runs_type(runtime, total)) {
-        return refuse(format!("the tensor type {}", total.name));
+        return refuse(runtime, &format!("the tensor type {}", total.name));
     }
     if runtime.profile() == Profile::Since2025 {
         return Ok(());
     }
     if !names(runtime, &summary.architecture)? {
-        return refuse(format!("the architecture {}", summary.architecture));
+        return refuse(runtime, &format!("the architecture {}", summary.architecture));
     }
     // A scale is a tensor too many in every other architecture of 2024.
     if summary.has_scales && summary.architecture != "bitnet" {
-        return refuse(format!("a {} model with scales beside its weights", summary.architecture));
+        return refuse(runtime, &format!("a {} model with scales beside its weights", summary.architecture));
     }
     Ok(())
+}
+
+/// Refuses a model that would be transcoded for nothing: what comes of it has types and scales that the libraries of
+/// 2024 do not know.
+///
+/// # Errors
+/// [`EngineError::GgufUnsupported`].
+pub fn require_for_source(runtime: &Runtime, summary: &GgufSummary) -> Result<()> {
+    let transcodes = summary.ternary.as_ref().is_some_and(|ternary| ternary.needs_transcoding);
+    if transcodes && runtime.profile() != Profile::Since2025 {
+        return refuse(runtime, "BitNet models; every libllama since 2025 can");
+    }
+    Ok(())
+}
+
+fn refuse(runtime: &Runtime, what: &str) -> Result<()> {
+    let spec = runtime.spec();
+    Err(EngineError::GgufUnsupported(format!("the runtime {} ({}) cannot run {what}", spec.id, spec.variant)))
 }
 
 fn runs_type(runtime: &Runtime, total: &TensorTotal) -> bool {

@@ -196,3 +196,11 @@ def test_why_a_model_cannot_be_loaded_is_quoted(tmp_path: Path) -> None:
 def test_a_variant_that_is_not_there_is_refused() -> None:
     with pytest.raises(EngineError, match="neither a folder nor the id"):
         list_runtimes("bitnet-amd-zen99")
+
+
+@needs_tree
+def test_a_bitnet_model_is_refused_before_it_is_transcoded(tmp_path: Path) -> None:
+    model = write_tiny(tmp_path / "model.gguf", architecture="bitnet-b1.58")
+    code, message = answers("bitnet-portable", model)
+    assert code == "gguf_unsupported"
+    assert "BitNet" in message

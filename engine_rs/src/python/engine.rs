@@ -10,8 +10,10 @@ use pyo3::types::PyTuple;
 use super::bitnet::{cache, prepare};
 use super::hardware::{open_runtime, runtime_folders};
 use super::invalid;
+use crate::compatibility;
 use crate::engine::{self, EngineOptions, Event, Prompt, Request, TokenLogprob};
 use crate::error::Result;
+use crate::gguf;
 use crate::sampler::SamplingParams;
 use crate::waker::SocketWaker;
 
@@ -51,6 +53,7 @@ impl GgufEngine {
         let cache = cache(py)?;
         py.detach(|| {
             let runtime = open_runtime(runtime, &folders)?;
+            compatibility::require_for_source(&runtime, &gguf::inspect(&model_path)?)?;
             let prepared = prepare(&model_path, &cache, progress)?;
             Ok(Self(engine::GgufEngine::open(&runtime, prepared.path(), &options, Box::new(waker))?))
         })
