@@ -123,11 +123,11 @@ class DataChannelTransport(Transport):
             self.used_at = time.monotonic()
         data = message.encode()
         if self._joiner is None or len(data) <= SMALLEST_MESSAGE_LIMIT:
-            await self._send(message)
+            await self._send(data)
             return
         self._chunked += 1
         for chunk in split_message(data, SMALLEST_MESSAGE_LIMIT, f"chunk_{self._chunked}"):
-            await self._send(chunk.decode())
+            await self._send(chunk)
 
     async def keep_alive(self, interval: float) -> None:
         """Ping after each `interval` seconds without an outgoing message, until closed."""
@@ -169,11 +169,11 @@ class DataChannelTransport(Transport):
             return message
         return self._joiner.receive_message(message)
 
-    async def _send(self, message: str) -> None:
+    async def _send(self, message: bytes) -> None:
         if self._closing:
             raise TransportClosed
         try:
-            self._channel.send(message)
+            self._association.send(self._channel, message)
         except InvalidStateError:
             raise TransportClosed from None
         except ValueError:

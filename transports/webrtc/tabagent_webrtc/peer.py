@@ -221,6 +221,7 @@ class Peer:
     def _note_state(self) -> None:
         state = self._pc.connectionState
         if state == "connected":
+            self._association.go_direct()
             self._changed_at = self._association.heard_at = time.monotonic()
             self._connected.set()
         elif state in ("failed", "closed"):
