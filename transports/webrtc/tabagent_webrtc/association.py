@@ -60,9 +60,10 @@ class Association:
         return self._sctp.state == "closed"
 
     @property
-    def unacknowledged(self) -> int:
-        """Bytes of all channels that are under way to the peer."""
-        return self._sctp._flight_size
+    def under_way(self) -> int:
+        """Packets of all channels that the peer has not acknowledged, and messages before them."""
+        sctp = self._sctp
+        return len(sctp._sent_queue) + len(sctp._outbound_queue) + len(sctp._data_channel_queue)
 
     def go_direct(self) -> None:
         """Take the short way from now on, if it is known; the DTLS handshake is done."""

@@ -40,7 +40,10 @@ LOW_WATER: Final = 16 * 1024
 """Bytes waiting to be sent, above which sending waits, and below which it goes on."""
 
 SMALL: Final = 1024
-"""Bytes of a message that may wait for those before it, and of what it may leave under way."""
+"""Bytes of a message that may wait for those before it."""
+
+MAX_UNDER_WAY: Final = 8
+"""Packets that a small message may leave under way: an answer's opening and its first token."""
 
 LONGEST_PAUSE: Final = 0.02
 """Seconds that a small message makes the next one wait for acknowledgements at most.
@@ -181,17 +184,16 @@ class DataChannelTransport(Transport):
             self.refuse(ProtocolError("message_too_big", text))
         if self._channel.bufferedAmount > HIGH_WATER:
             await self._drain()
-        elif len(message) <= SMALL and self._under_way() > SMALL:
+        elif len(message) <= SMALL and self._association.under_way > MAX_UNDER_WAY:
             await self._pause()
-
-    def _under_way(self) -> int:
-        return self._channel.bufferedAmount + self._association.unacknowledged
 
     async def _pause(self) -> None:
         self._association.heard.add(self._drained.notify)
         try:
             with anyio.move_on_after(LONGEST_PAUSE):
-                while self._under_way() > SMALL and not self._closing and not self._gone.is_set():
+                while self._association.under_way > MAX_UNDER_WAY:
+                    if self._closing or self._gone.is_set():
+                        break
                     await self._drained.wait()
         finally:
             self._association.heard.discard(self._drained.notify)
