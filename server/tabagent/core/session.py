@@ -88,7 +88,7 @@ class Session:
         self._running: dict[
             str, EventStream | Recording | anyio.CancelScope
         ] = {}  # requests of this connection
-        self._sending = anyio.Lock(fast_acquire=True)
+        self._sending = anyio.Lock()
         self._sent = 0
         self._unanswered = 0
         self._answered = Notify()
@@ -268,7 +268,11 @@ class Session:
 
     async def _flush(self) -> None:
         """Send all that the protocol has to send; returns when everything before is sent too."""
-        async with self._sending:
+        try:
+            self._sending.acquire_nowait()  # `acquire` looks for a cancellation, at a price
+        except anyio.WouldBlock:
+            await self._sending.acquire()
+        try:
             self._unanswered = 0
             for message in self._protocol.messages_to_send():
                 try:
@@ -279,3 +283,5 @@ class Session:
                 self._sent += 1
                 if self._sent % MESSAGES_PER_TURN == 0:
                     await anyio.lowlevel.checkpoint()
+        finally:
+            self._sending.release()
