@@ -15,22 +15,34 @@ __all__ = ["system_info"]
 
 def system_info(registry: Registry, config: BackendConfig) -> dict[str, Any]:
     """Look at the machine, the runtimes and the plugins; blocks for some tens of milliseconds."""
+    runtimes = _runtimes(config.runtime)
     return {
         "version": __version__,
-        **_machine(),
-        **_runtimes(config.runtime),
+        **_machine(config.threads),
+        **runtimes,
+        "advice": _advice(runtimes["runtime"]),
         "backends": _backends(registry, config),
         "transports": _transports(registry),
     }
 
 
-def _machine() -> dict[str, Any]:
+def _machine(threads: int | None) -> dict[str, Any]:
     try:
         from tabagent_engine import detect_hardware
     except ImportError:
-        return {"cpu": None, "memory": None, "gpus": []}
-    hardware = detect_hardware()
-    return {"cpu": hardware["cpu"], "memory": hardware["memory"], "gpus": hardware["gpus"]}
+        return {"cpu": None, "memory": None, "gpus": [], "threads": None}
+    hardware = dict(detect_hardware())
+    if threads is not None:
+        hardware["threads"] = {"count": threads, "reason": "as the settings say"}
+    return hardware
+
+
+def _advice(runtime: dict[str, Any] | None) -> list[dict[str, Any]]:
+    if runtime is None:
+        return []
+    from tabagent_engine import advise_runtime
+
+    return [dict(each) for each in advise_runtime(runtime["variant"])]
 
 
 def _runtimes(runtime: str | None) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from tabagent_engine._native import (
     GgufEngine,
     __version__,
+    advise_runtime,
     detect_hardware,
     inspect_gguf,
     list_runtimes,
@@ -19,6 +20,7 @@ __all__ = [
     "GGUFHandler",
     "GgufEngine",
     "__version__",
+    "advise_runtime",
     "detect_hardware",
     "inspect_gguf",
     "list_runtimes",

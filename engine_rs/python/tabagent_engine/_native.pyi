@@ -4,11 +4,19 @@ from collections.abc import Callable, Mapping, Sequence
 from os import PathLike
 from typing import Any, final
 
-from tabagent_engine.types import EngineInfo, Event, GgufSummary, Hardware, RuntimeCandidate
+from tabagent_engine.types import (
+    EngineInfo,
+    Event,
+    GgufSummary,
+    Hardware,
+    RuntimeAdvice,
+    RuntimeCandidate,
+)
 
 __all__ = [
     "GgufEngine",
     "__version__",
+    "advise_runtime",
     "detect_hardware",
     "inspect_gguf",
     "list_runtimes",
@@ -107,6 +115,9 @@ def prune_transcoded(keep: int = 0) -> tuple[int, int]:
 
     Returns how many files were removed and their bytes. Models that run are not disturbed.
     """
+
+def advise_runtime(variant: str) -> list[RuntimeAdvice]:
+    """What a runtime with another CPU module than `variant` would bring on this processor."""
 
 def detect_hardware() -> Hardware:
     """What this machine offers to an engine."""

@@ -53,23 +53,73 @@ class EngineInfo(TypedDict):
     runtime: str
 
 
+class CoresInfo(TypedDict):
+    """Cores of one kind: physical ones, hardware threads, physical ones this process may use."""
+
+    kind: Literal["performance", "efficiency"]
+    cores: int
+    threads: int
+    usable: int
+
+
+class CacheInfo(TypedDict):
+    """Caches of one level and size in `bytes` each; `count` is 0 where the system does not tell."""
+
+    level: int
+    purpose: Literal["data", "instruction", "unified"]
+    bytes: int
+    count: int
+
+
 class CpuInfo(TypedDict):
-    """The processor: `cores` physical ones, `threads` that this process may use."""
+    """The processor: `cores` physical ones, `threads` that this process may use.
+
+    `allowed` are the hardware threads that affinity and cpuset leave, `quota` the processors' worth
+    of time that control groups allow (None: no quota); `threads` is the lower of both.
+    `microarchitecture` is None where it is not on record.
+    """
 
     vendor: str
     family: int
     model: int
+    stepping: int
     name: str
+    microarchitecture: str | None
     flags: list[str]
     cores: int
     threads: int
+    allowed: int
+    quota: float | None
+    kinds: list[CoresInfo]
+    caches: list[CacheInfo]
 
 
 class MemoryInfo(TypedDict):
-    """Main memory in bytes, as far as this process may use it."""
+    """Main memory in bytes, as far as this process may use it.
+
+    `limit` is that of the control group, None where the machine has no more anyway.
+    """
 
     total: int
     available: int
+    limit: int | None
+
+
+class GpuInfo(TypedDict):
+    """A GPU that the operating system lists; `memory` in bytes where the system tells."""
+
+    vendor: str
+    name: str
+    id: str
+    driver: str | None
+    memory: int | None
+
+
+class ThreadsInfo(TypedDict):
+    """Compute threads by default, and why that many."""
+
+    count: int
+    reason: str
 
 
 class Hardware(TypedDict):
@@ -77,7 +127,23 @@ class Hardware(TypedDict):
 
     cpu: CpuInfo
     memory: MemoryInfo
-    gpus: list[str]
+    gpus: list[GpuInfo]
+    threads: ThreadsInfo
+
+
+class RuntimeGain(TypedDict):
+    """Measured speed with weights of this type, as a multiple; `generation` None: not measured."""
+
+    weights: str
+    prompt: float
+    generation: float | None
+
+
+class RuntimeAdvice(TypedDict):
+    """What another runtime would bring here."""
+
+    text: str
+    gains: list[RuntimeGain]
 
 
 class RuntimeCandidate(TypedDict):

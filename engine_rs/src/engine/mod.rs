@@ -30,7 +30,7 @@ use crate::context::{Context, ContextParams};
 use crate::error::{EngineError, Result};
 use crate::ffi::Runtime;
 use crate::gguf::{self, GgufSummary};
-use crate::hardware::{Memory, compute_threads};
+use crate::hardware::{Cpu, Memory, compute_threads};
 use crate::model::{Model, ModelParams};
 use crate::sampler::SamplingParams;
 use crate::vocab::Vocab;
@@ -73,7 +73,7 @@ impl GgufEngine {
         compatibility::require(runtime, &summary)?;
         let params = ModelParams { gpu_layers: options.gpu_layers, mmap: options.mmap };
         let model = Model::load(runtime, path, &params)?;
-        let threads = options.threads.unwrap_or_else(compute_threads);
+        let threads = options.threads.unwrap_or_else(|| compute_threads(&Cpu::detect()).count);
         let (context, context_length) = create_context(&model, &summary, options, threads)?;
         let vocab = model.vocab();
         let info = EngineInfo {

@@ -1,8 +1,12 @@
-//! The processor: who made it, how many cores this process may use, and what it can do.
+//! The processor: who made it, what it can do, and how much of it this process may use.
 
 use std::collections::BTreeSet;
 
 use sysinfo::{CpuRefreshKind, RefreshKind, System};
+
+use super::cache::{self, Cache};
+use super::cores::{self, Cores};
+use super::microarchitecture;
 
 /// Instruction-set extensions under `rustc`'s names; only those that the operating system saves on a switch.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -13,6 +17,12 @@ impl Flags {
     #[must_use]
     pub fn missing(&self, needed: &[&'static str]) -> Vec<&'static str> {
         needed.iter().copied().filter(|flag| !self.0.contains(flag)).collect()
+    }
+
+    /// Whether one is there.
+    #[must_use]
+    pub fn has(&self, flag: &str) -> bool {
+        self.0.contains(flag)
     }
 
     /// All of them, in order.
@@ -28,7 +38,7 @@ impl FromIterator<&'static str> for Flags {
 }
 
 /// The processor.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Cpu {
     /// E.g. `AuthenticAMD`.
     pub vendor: String,
@@ -36,7 +46,9 @@ pub struct Cpu {
     pub family: u32,
     /// The x86 display model, 0 elsewhere.
     pub model: u32,
-    /// Marketing name.
+    /// The x86 stepping, 0 elsewhere.
+    pub stepping: u32,
+    /// Marketing name; a virtual machine may hide it.
     pub name: String,
     /// What it can do, as far as any runtime asks.
     pub flags: Flags,
@@ -44,6 +56,14 @@ pub struct Cpu {
     pub cores: u32,
     /// Hardware threads this process may use: affinity and container quota count.
     pub threads: u32,
+    /// Hardware threads that affinity and `cpuset` allow.
+    pub allowed: u32,
+    /// Processor time that control groups allow, in processors; `None` without a quota.
+    pub quota: Option<f64>,
+    /// Cores by kind, fast ones first.
+    pub kinds: Vec<Cores>,
+    /// Caches, the nearest first.
+    pub caches: Vec<Cache>,
 }
 
 impl Cpu {
@@ -51,86 +71,51 @@ impl Cpu {
     #[must_use]
     pub fn detect() -> Self {
         let system = System::new_with_specifics(RefreshKind::nothing().with_cpu(CpuRefreshKind::nothing())).ok();
-        let threads = std::thread::available_parallelism().map_or(1, |count| count.get() as u32);
         let first = system.as_ref().and_then(|system| system.cpus().first());
-        let (family, model) = arch::family_and_model();
+        let name = first.map_or_else(|| std::env::consts::ARCH.to_owned(), |cpu| cpu.brand().trim().to_owned());
+        let known = arch::identify();
+        let vendor = first.filter(|_| known.vendor.is_empty()).map(|cpu| cpu.vendor_id().to_owned());
+        // The standard library counts affinity and quota as well, and at least one.
+        let threads = std::thread::available_parallelism().map_or(1, |count| count.get() as u32);
+        let allowed = cores::allowed().unwrap_or(threads).max(1);
+        let physical = System::physical_core_count().map_or(allowed, |count| count as u32);
+        let kinds = cores::detect(physical, allowed);
         Self {
-            vendor: first.map(|cpu| cpu.vendor_id().to_owned()).unwrap_or_default(),
-            family,
-            model,
-            name: first.map_or_else(|| std::env::consts::ARCH.to_owned(), |cpu| cpu.brand().trim().to_owned()),
-            flags: arch::flags(),
-            cores: System::physical_core_count().map_or(threads, |count| count as u32),
-            threads,
+            vendor: vendor.unwrap_or(known.vendor),
+            name,
+            cores: kinds.iter().map(|kind| kind.cores).sum(),
+            threads: threads.min(allowed),
+            allowed,
+            quota: super::limits().quota,
+            kinds,
+            caches: cache::detect(),
+            ..known
         }
+    }
+
+    /// Name of the microarchitecture, where it is on record.
+    #[must_use]
+    pub fn microarchitecture(&self) -> Option<&'static str> {
+        microarchitecture::named(&self.vendor, self.family, self.model).map(|(name, _)| name)
     }
 }
 
 #[cfg(target_arch = "x86_64")]
 mod arch {
-    use raw_cpuid::CpuId;
+    use super::Cpu;
+    use crate::hardware::x86;
 
-    use super::Flags;
-
-    /// State components of XCR0 that the AMX tiles need.
-    const AMX_STATE: u64 = 0b11 << 17;
-
-    pub fn family_and_model() -> (u32, u32) {
-        CpuId::new().get_feature_info().map_or((0, 0), |info| (u32::from(info.family_id()), u32::from(info.model_id())))
-    }
-
-    pub fn flags() -> Flags {
-        macro_rules! detected {
-            ($($flag:tt),*) => { [$(($flag, std::arch::is_x86_feature_detected!($flag))),*] };
-        }
-        // The standard library looks at XCR0 for AVX and AVX-512 by itself.
-        let vector = detected!(
-            "sse4.2",
-            "avx",
-            "f16c",
-            "fma",
-            "avx2",
-            "bmi1",
-            "bmi2",
-            "lzcnt",
-            "sse4a",
-            "avxvnni",
-            "avx512f",
-            "avx512cd",
-            "avx512vl",
-            "avx512dq",
-            "avx512bw",
-            "avx512vbmi",
-            "avx512vnni",
-            "avx512bf16"
-        );
-        vector.into_iter().chain(tiles()).filter_map(|(flag, present)| present.then_some(flag)).collect()
-    }
-
-    fn tiles() -> [(&'static str, bool); 2] {
-        let cpuid = CpuId::new();
-        let saved = cpuid.get_feature_info().is_some_and(|info| info.has_oxsave()) && {
-            // SAFETY: the OSXSAVE bit says that XGETBV may be executed here.
-            let enabled = unsafe { std::arch::x86_64::_xgetbv(0) };
-            enabled & AMX_STATE == AMX_STATE
-        };
-        let features = cpuid.get_extended_feature_info().filter(|_| saved);
-        [
-            ("amx-tile", features.as_ref().is_some_and(raw_cpuid::ExtendedFeatures::has_amx_tile)),
-            ("amx-int8", features.as_ref().is_some_and(raw_cpuid::ExtendedFeatures::has_amx_int8)),
-        ]
+    pub fn identify() -> Cpu {
+        let x86::Identity { vendor, family, model, stepping, flags } = x86::identify();
+        Cpu { vendor, family, model, stepping, flags, ..Cpu::default() }
     }
 }
 
 #[cfg(target_arch = "aarch64")]
 mod arch {
-    use super::Flags;
+    use super::Cpu;
 
-    pub fn family_and_model() -> (u32, u32) {
-        (0, 0)
-    }
-
-    pub fn flags() -> Flags {
+    pub fn identify() -> Cpu {
         macro_rules! detected {
             ($($flag:tt),*) => { [$(($flag, std::arch::is_aarch64_feature_detected!($flag))),*] };
         }
@@ -143,19 +128,15 @@ mod arch {
         if listed.split_ascii_whitespace().any(|word| word == "sme") {
             flags.push("sme");
         }
-        flags.into_iter().collect()
+        Cpu { flags: flags.into_iter().collect(), ..Cpu::default() }
     }
 }
 
 #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
 mod arch {
-    use super::Flags;
+    use super::Cpu;
 
-    pub fn family_and_model() -> (u32, u32) {
-        (0, 0)
-    }
-
-    pub fn flags() -> Flags {
-        Flags::default()
+    pub fn identify() -> Cpu {
+        Cpu::default()
     }
 }

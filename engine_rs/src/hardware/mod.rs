@@ -1,21 +1,41 @@
-//! What the CPU can do, and which runtime and CPU module may run on it.
+//! What the machine offers, and which runtime and CPU module may run on it.
 //!
-//! [`detect`] asks the machine once. [`variant`] and [`runtime`] judge recorded facts: flags and file names go in,
-//! verdicts come out, and no library is opened before its flags are known to be there.
+//! [`detect`] asks the machine once. [`variant`], [`release`] and [`runtime`] judge recorded facts: flags and file
+//! names go in, verdicts come out, and no library is opened before its flags are known to be there.
 
+mod advice;
+#[cfg(target_os = "macos")]
+mod apple;
 mod bitnet_release;
+mod cache;
+mod cgroup;
+mod cores;
 mod cpu;
+mod gpu;
 mod memory;
+mod microarchitecture;
+#[cfg(all(test, target_arch = "x86_64"))]
+mod recorded;
 mod release;
 mod runtime;
 mod score;
+mod threads;
 mod variant;
+#[cfg(target_arch = "x86_64")]
+mod x86;
 
+use std::path::Path;
+
+pub use advice::{Advice, Gain, advise};
 pub(crate) use bitnet_release::runs_sse4a;
+pub use cache::Cache;
+pub use cores::{Cores, Kind};
 pub use cpu::{Cpu, Flags};
+pub use gpu::Gpu;
 pub use memory::Memory;
 pub use release::release_variants;
 pub use runtime::{Candidate, Origin, RuntimeFolder, choose, judge};
+pub use threads::{Threads, compute_threads};
 pub use variant::Verdict;
 
 /// What this machine offers to an engine.
@@ -25,40 +45,19 @@ pub struct Hardware {
     pub cpu: Cpu,
     /// Main memory.
     pub memory: Memory,
-    /// GPUs that the Linux kernel lists, as `driver vendor:device`; empty elsewhere.
-    pub gpus: Vec<String>,
+    /// GPUs that the operating system lists.
+    pub gpus: Vec<Gpu>,
 }
 
 /// Asks the machine.
 #[must_use]
 pub fn detect() -> Hardware {
-    Hardware { cpu: Cpu::detect(), memory: Memory::detect(), gpus: gpus() }
+    Hardware { cpu: Cpu::detect(), memory: Memory::detect(), gpus: gpu::detect() }
 }
 
-/// Threads to compute with: one per physical core this process may use, less one where there are several.
-///
-/// Compute threads wait for each other by spinning. One that shares its core with the event loop or with the peer
-/// makes all others wait: on two busy cores, two threads are many times slower than one.
-#[must_use]
-pub fn compute_threads() -> u32 {
-    let cpu = Cpu::detect();
-    cpu.cores.min(cpu.threads).saturating_sub(1).max(1)
-}
-
-fn gpus() -> Vec<String> {
-    let Ok(cards) = std::fs::read_dir("/sys/class/drm") else { return Vec::new() };
-    let mut gpus: Vec<String> = cards
-        .flatten()
-        .filter(|card| !card.file_name().to_string_lossy().contains('-'))
-        .filter_map(|card| std::fs::read_to_string(card.path().join("device/uevent")).ok())
-        .filter_map(|text| {
-            let value = |key: &str| text.lines().find_map(|line| line.strip_prefix(key)).map(str::to_owned);
-            Some(format!("{} {}", value("DRIVER=")?, value("PCI_ID=")?))
-        })
-        .collect();
-    gpus.sort();
-    gpus.dedup();
-    gpus
+/// What control groups leave to this process.
+fn limits() -> cgroup::Limits {
+    cgroup::read(Path::new("/"))
 }
 
 #[cfg(test)]
@@ -68,9 +67,11 @@ mod tests {
     #[test]
     fn this_machine_has_a_processor_and_memory() {
         let hardware = detect();
-        assert!(hardware.cpu.cores >= 1 && hardware.cpu.threads >= 1);
-        assert!(!hardware.cpu.name.is_empty());
+        let cpu = &hardware.cpu;
+        assert!(cpu.cores >= 1 && cpu.threads >= 1 && cpu.threads <= cpu.allowed);
+        assert!(!cpu.name.is_empty());
+        assert!(cpu.kinds.iter().all(|kind| kind.usable <= kind.cores && kind.cores <= kind.threads));
         assert!(hardware.memory.available <= hardware.memory.total);
-        assert!((1..=hardware.cpu.threads).contains(&compute_threads()));
+        assert!((1..=cpu.threads).contains(&compute_threads(cpu).count));
     }
 }

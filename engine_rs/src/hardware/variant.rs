@@ -76,10 +76,12 @@ fn needs(variant: &str) -> Option<Needs> {
 }
 
 impl Verdict {
-    /// Judges a variant by its name.
+    /// Judges a CPU module, or a variant of a `BitnetRelease` tree, by its name.
     #[must_use]
     pub fn of(variant: &str, flags: &Flags) -> Self {
-        let Some((base, more)) = needs(variant).or_else(|| release::needs(variant)) else { return Self::Unknown };
+        let Some((base, more)) = needs(variant).or_else(|| release::needs(variant, flags)) else {
+            return Self::Unknown;
+        };
         let needed = [base, more].concat();
         let missing = flags.missing(&needed);
         if !missing.is_empty() {

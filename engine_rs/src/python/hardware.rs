@@ -1,11 +1,9 @@
 //! `detect_hardware` and `list_runtimes` in Python, and the runtime that an engine opens.
 
-use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use pyo3::prelude::*;
-use pyo3::types::PyDict;
 
 use crate::error::Result;
 use crate::ffi::{Runtime, RuntimeSpec};
@@ -83,27 +81,126 @@ struct Processor {
     vendor: String,
     family: u32,
     model: u32,
+    stepping: u32,
     name: String,
+    microarchitecture: Option<&'static str>,
     flags: Vec<&'static str>,
     cores: u32,
     threads: u32,
+    allowed: u32,
+    quota: Option<f64>,
+    kinds: Vec<Cores>,
+    caches: Vec<Cache>,
+}
+
+#[derive(IntoPyObject)]
+struct Cores {
+    kind: &'static str,
+    cores: u32,
+    threads: u32,
+    usable: u32,
+}
+
+#[derive(IntoPyObject)]
+struct Cache {
+    level: u32,
+    purpose: &'static str,
+    bytes: u64,
+    count: u32,
+}
+
+#[derive(IntoPyObject)]
+struct Memory {
+    total: u64,
+    available: u64,
+    limit: Option<u64>,
+}
+
+#[derive(IntoPyObject)]
+struct Gpu {
+    vendor: &'static str,
+    name: String,
+    id: String,
+    driver: Option<String>,
+    memory: Option<u64>,
+}
+
+#[derive(IntoPyObject)]
+struct Threads {
+    count: u32,
+    reason: String,
+}
+
+#[derive(IntoPyObject)]
+pub struct Detected {
+    cpu: Processor,
+    memory: Memory,
+    gpus: Vec<Gpu>,
+    threads: Threads,
 }
 
 #[pyfunction]
-pub fn detect_hardware(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
+pub fn detect_hardware(py: Python<'_>) -> Detected {
     let hardware::Hardware { cpu, memory, gpus } = py.detach(hardware::detect);
-    let processor = Processor {
+    let hardware::Threads { count, reason } = hardware::compute_threads(&cpu);
+    let gpu = |gpu: hardware::Gpu| Gpu {
+        vendor: gpu.vendor,
+        name: gpu.name,
+        id: gpu.id,
+        driver: gpu.driver,
+        memory: gpu.memory,
+    };
+    Detected {
+        cpu: processor(cpu),
+        memory: Memory { total: memory.total, available: memory.available, limit: memory.limit },
+        gpus: gpus.into_iter().map(gpu).collect(),
+        threads: Threads { count, reason },
+    }
+}
+
+fn processor(cpu: hardware::Cpu) -> Processor {
+    let cores = |one: hardware::Cores| Cores {
+        kind: one.kind.as_str(),
+        cores: one.cores,
+        threads: one.threads,
+        usable: one.usable,
+    };
+    let cache =
+        |one: hardware::Cache| Cache { level: one.level, purpose: one.purpose, bytes: one.bytes, count: one.count };
+    Processor {
+        microarchitecture: cpu.microarchitecture(),
         vendor: cpu.vendor,
         family: cpu.family,
         model: cpu.model,
+        stepping: cpu.stepping,
         name: cpu.name,
         flags: cpu.flags.iter().collect(),
         cores: cpu.cores,
         threads: cpu.threads,
-    };
-    let hardware = PyDict::new(py);
-    hardware.set_item("cpu", processor)?;
-    hardware.set_item("memory", HashMap::from([("total", memory.total), ("available", memory.available)]))?;
-    hardware.set_item("gpus", gpus)?;
-    Ok(hardware)
+        allowed: cpu.allowed,
+        quota: cpu.quota,
+        kinds: cpu.kinds.into_iter().map(cores).collect(),
+        caches: cpu.caches.into_iter().map(cache).collect(),
+    }
+}
+
+#[derive(IntoPyObject)]
+pub struct Advice {
+    text: &'static str,
+    gains: Vec<Gain>,
+}
+
+#[derive(IntoPyObject)]
+struct Gain {
+    weights: &'static str,
+    prompt: f64,
+    generation: Option<f64>,
+}
+
+#[pyfunction]
+pub fn advise_runtime(py: Python<'_>, variant: &str) -> Vec<Advice> {
+    let flags = py.detach(|| hardware::Cpu::detect().flags);
+    let gain = |one: &hardware::Gain| Gain { weights: one.weights, prompt: one.prompt, generation: one.generation };
+    let advice = hardware::advise(variant, &flags).into_iter();
+    advice.map(|one| Advice { text: one.text, gains: one.gains.iter().map(gain).collect() }).collect()
 }
