@@ -39,7 +39,11 @@ Event: TypeAlias = (
 
 
 class EngineInfo(TypedDict):
-    """Facts of an opened model."""
+    """Facts of an opened model.
+
+    `size_bytes` are its tensors, `expected_bytes` the main memory it was expected to take with its
+    cache and the buffers to compute in.
+    """
 
     architecture: str
     name: str | None
@@ -49,6 +53,7 @@ class EngineInfo(TypedDict):
     threads: int
     vocab_size: int
     size_bytes: int
+    expected_bytes: int
     has_chat_template: bool
     runtime: str
 

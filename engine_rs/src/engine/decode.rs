@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::inbox::{Inbox, Mail, Ticket};
 use super::outbox::{Outbox, Place};
+use super::pace::Pace;
 use super::permit::Account;
 use super::prompt::Prepared;
 use super::slots::Slots;
@@ -28,6 +29,8 @@ pub(super) struct ModelFacts {
     pub recommended: SamplingParams,
     /// A sequence without credit for this long is cancelled.
     pub stall_timeout: Duration,
+    /// Compute threads while nobody else needs the processors.
+    pub threads: u32,
 }
 
 /// A running request in its slot.
@@ -58,6 +61,7 @@ pub(super) struct DecodeLoop {
     pub(super) facts: ModelFacts,
     pub(super) outbox: Arc<Outbox>,
     pub(super) account: Account,
+    pub(super) pace: Pace,
     /// Oldest first.
     pub(super) running: Vec<Active>,
     pub(super) slots: Slots,
@@ -96,6 +100,7 @@ impl DecodeLoop {
         let slots = context.n_seq_max() as usize;
         let capacity = Capacity { slots, cells: context.n_ctx() as usize, batch: batch_size };
         Self {
+            pace: Pace::new(facts.threads),
             facts,
             outbox,
             account: Account::default(),

@@ -5,8 +5,10 @@
 //! owns the context. Every request ends with exactly one `Finished` or `Failed`, whatever becomes of the threads.
 
 mod decode;
+mod footprint;
 mod inbox;
 mod outbox;
+mod pace;
 mod permit;
 mod prompt;
 mod sizing;
@@ -20,6 +22,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Instant;
 
+pub use footprint::Footprint;
 pub use types::{
     EngineInfo, EngineOptions, Event, FinishReason, Logprob, Prompt, Request, RequestId, Timings, TokenLogprob, Usage,
     Wake,
@@ -29,7 +32,7 @@ use crate::compatibility;
 use crate::context::{Context, ContextParams};
 use crate::error::{EngineError, Result};
 use crate::ffi::Runtime;
-use crate::gguf::{self, GgufSummary};
+use crate::gguf;
 use crate::hardware::{Cpu, Memory, compute_threads};
 use crate::model::{Model, ModelParams};
 use crate::sampler::SamplingParams;
@@ -71,30 +74,37 @@ impl GgufEngine {
         let summary = gguf::inspect(path)?;
         summary.require_loadable()?;
         compatibility::require(runtime, &summary)?;
+        let memory = Memory::detect();
+        let size = sizing::context_size(options, &summary, &memory);
+        let cells = u64::from(size) * u64::from(options.parallel);
+        let footprint = Footprint::estimate(&summary, options, cells, u64::from(sizing::BATCH));
+        footprint.require(&memory)?;
         let params = ModelParams { gpu_layers: options.gpu_layers, mmap: options.mmap };
         let model = Model::load(runtime, path, &params)?;
         let threads = options.threads.unwrap_or_else(|| compute_threads(&Cpu::detect()).count);
-        let (context, context_length) = create_context(&model, &summary, options, threads)?;
+        let context = create_context(&model, size, options.parallel, threads)?;
         let vocab = model.vocab();
         let info = EngineInfo {
             architecture: summary.architecture.clone(),
             name: summary.name.clone(),
-            context_length,
+            context_length: size,
             trained_context: summary.dimensions.context_length,
             parallel: context.n_seq_max(),
             threads,
             vocab_size: vocab.n_tokens() as u32,
             size_bytes: summary.weight_bytes,
+            footprint,
             has_chat_template: summary.chat_template().is_some(),
             runtime: runtime.spec().id.clone(),
         };
-        let writer = Arc::new(Writer::new(vocab.clone(), summary.chat_template(), context_length));
+        let writer = Arc::new(Writer::new(vocab.clone(), summary.chat_template(), size));
         let inbox = Arc::new(Inbox::new(context.abort_handle()));
         let outbox = Arc::new(Outbox::new(waker));
         let facts = ModelFacts {
             end_tokens: (0..vocab.n_tokens() as i32).filter(|token| vocab.is_eog(*token)).collect(),
             recommended: SamplingParams::recommended(&summary.metadata),
             stall_timeout: options.stall_timeout,
+            threads,
             vocab: vocab.clone(),
         };
         let decode_loop = DecodeLoop::new(context, facts, Arc::clone(&inbox), Arc::clone(&outbox));
@@ -199,16 +209,8 @@ impl std::fmt::Debug for GgufEngine {
     }
 }
 
-/// A context for all sequences, and the tokens each of them may use.
-fn create_context(
-    model: &Arc<Model>,
-    summary: &GgufSummary,
-    options: &EngineOptions,
-    threads: u32,
-) -> Result<(Context, u32)> {
-    let dimensions = &summary.dimensions;
-    let available = Memory::detect().available;
-    let size = sizing::context_size(options, dimensions.context_length, dimensions.kv_bytes_per_token, available);
+/// A context for `parallel` sequences of `size` tokens each.
+fn create_context(model: &Arc<Model>, size: u32, parallel: u32, threads: u32) -> Result<Context> {
     let params = |parallel: u32| ContextParams {
         n_ctx: size * parallel,
         // The library would cut a batch to the context by itself, and the context would take that for a wrong layout.
@@ -219,13 +221,13 @@ fn create_context(
         n_threads_batch: threads,
         embeddings: false,
     };
-    let context = Context::new(model, &params(options.parallel))?;
-    if context.n_seq_max() == options.parallel {
-        return Ok((context, size));
+    let context = Context::new(model, &params(parallel))?;
+    if context.n_seq_max() == parallel {
+        return Ok(context);
     }
     // Several sequences could not be proved to work: one gets a context of its own size.
     drop(context);
-    Ok((Context::new(model, &params(1))?, size))
+    Context::new(model, &params(1))
 }
 
 fn start(decode_loop: DecodeLoop, writer: &Arc<Writer>, inbox: &Arc<Inbox>) -> Result<Workers> {

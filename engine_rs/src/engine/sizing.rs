@@ -2,6 +2,8 @@
 
 use super::types::EngineOptions;
 use crate::error::{EngineError, Result};
+use crate::gguf::GgufSummary;
+use crate::hardware::Memory;
 
 /// Tokens per request nobody asked for more than.
 const DEFAULT_CONTEXT: u32 = 8192;
@@ -28,15 +30,18 @@ pub(super) fn check(options: &EngineOptions) -> Result<()> {
     Ok(())
 }
 
-/// Tokens one request may use. Without a wish, the cache of all sequences takes half of the `available` bytes at most;
-/// 0 means that nobody knows how many these are.
-pub(super) fn context_size(options: &EngineOptions, trained: u32, kv_bytes_per_token: u64, available: u64) -> u32 {
-    if let Some(wish) = options.ctx_size {
-        return wish;
-    }
+/// Tokens one request may use. Without a wish, the cache of all sequences takes half at most of what the weights leave.
+pub(super) fn context_size(options: &EngineOptions, summary: &GgufSummary, memory: &Memory) -> u32 {
+    let sizes = &summary.dimensions;
+    // Where the system does not tell, there is enough.
+    let left = if memory.total == 0 { u64::MAX } else { memory.available.saturating_sub(summary.weight_bytes) };
+    options.ctx_size.unwrap_or_else(|| fitting(sizes.context_length, sizes.kv_bytes_per_token, options.parallel, left))
+}
+
+fn fitting(trained: u32, kv_bytes_per_token: u64, parallel: u32, left: u64) -> u32 {
     let mut size = trained.min(DEFAULT_CONTEXT);
-    let bytes = |size: u32| kv_bytes_per_token.saturating_mul(u64::from(size) * u64::from(options.parallel));
-    while available > 0 && size > LEAST_CONTEXT && bytes(size) > available / 2 {
+    let bytes = |size: u32| kv_bytes_per_token.saturating_mul(u64::from(size) * u64::from(parallel));
+    while size > LEAST_CONTEXT && bytes(size) > left / 2 {
         size /= 2;
     }
     size
@@ -44,30 +49,21 @@ pub(super) fn context_size(options: &EngineOptions, trained: u32, kv_bytes_per_t
 
 #[cfg(test)]
 mod tests {
-    use super::{check, context_size};
+    use super::{check, fitting};
     use crate::engine::EngineOptions;
 
     #[test]
     fn without_a_wish_the_context_is_what_was_trained_up_to_a_limit() {
-        let options = EngineOptions::default();
-        assert_eq!(context_size(&options, 2048, 1, u64::MAX), 2048);
-        assert_eq!(context_size(&options, 131_072, 1, u64::MAX), 8192);
+        assert_eq!(fitting(2048, 1, 4, u64::MAX), 2048);
+        assert_eq!(fitting(131_072, 1, 4, u64::MAX), 8192);
     }
 
     #[test]
     fn without_a_wish_the_cache_takes_half_of_the_memory_at_most() {
-        let options = EngineOptions { parallel: 4, ..EngineOptions::default() };
         // 4 × 8192 × 1000 bytes are 32 MB.
-        assert_eq!(context_size(&options, 8192, 1000, 70_000_000), 8192);
-        assert_eq!(context_size(&options, 8192, 1000, 60_000_000), 4096);
-        assert_eq!(context_size(&options, 8192, 1000, 1), 512);
-        assert_eq!(context_size(&options, 8192, 1000, 0), 8192);
-    }
-
-    #[test]
-    fn a_wish_is_granted() {
-        let options = EngineOptions { ctx_size: Some(100_000), ..EngineOptions::default() };
-        assert_eq!(context_size(&options, 10, 1000, 0), 100_000);
+        assert_eq!(fitting(8192, 1000, 4, 70_000_000), 8192);
+        assert_eq!(fitting(8192, 1000, 4, 60_000_000), 4096);
+        assert_eq!(fitting(8192, 1000, 4, 1), 512);
     }
 
     #[test]

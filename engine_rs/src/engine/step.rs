@@ -29,6 +29,9 @@ impl DecodeLoop {
         self.fill_batch();
         if self.set_reading() {
             let started = Instant::now();
+            if let Some(threads) = self.pace.adjust(started) {
+                self.context.set_threads(threads, threads);
+            }
             let outcome = {
                 let _permit = COMPUTE.acquire(&mut self.account);
                 self.context.decode(&self.batch)

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::footprint::Footprint;
 use crate::error::EngineError;
 use crate::sampler::SamplingParams;
 
@@ -15,7 +16,7 @@ pub struct EngineOptions {
     pub ctx_size: Option<u32>,
     /// Sequences decoded together.
     pub parallel: u32,
-    /// Compute threads; `None`: the cores this process may use.
+    /// Most compute threads; `None`: by the cores this process may use.
     pub threads: Option<u32>,
     /// Layers offloaded to a GPU; 0 keeps everything on the CPU.
     pub gpu_layers: i32,
@@ -51,12 +52,14 @@ pub struct EngineInfo {
     pub trained_context: u32,
     /// Sequences decoded together.
     pub parallel: u32,
-    /// Compute threads in use.
+    /// Most compute threads; fewer while others need the processors.
     pub threads: u32,
     /// Entries of the vocabulary.
     pub vocab_size: u32,
     /// Bytes of all tensors.
     pub size_bytes: u64,
+    /// Main memory it was expected to take.
+    pub footprint: Footprint,
     /// Whether the file carries a chat template.
     pub has_chat_template: bool,
     /// Id of the runtime that runs it.

@@ -1,5 +1,7 @@
 //! Cores by kind, and which of them this process may use.
 
+use std::collections::BTreeSet;
+
 /// What a core is made for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
@@ -48,11 +50,18 @@ pub fn detect(physical: u32, usable: u32) -> Vec<Cores> {
 /// The hardware threads that this process may run on; `None` where the system does not tell.
 #[must_use]
 pub fn allowed() -> Option<u32> {
+    allowed_numbers().map(|numbers| numbers.len() as u32)
+}
+
+/// Numbers of the hardware threads that this process may run on; `None` where the system does not tell.
+#[must_use]
+pub fn allowed_numbers() -> Option<BTreeSet<u32>> {
     system::allowed()
 }
 
 #[cfg(target_os = "linux")]
 mod system {
+    use std::collections::BTreeSet;
     use std::path::Path;
 
     use super::Cores;
@@ -61,13 +70,15 @@ mod system {
         super::linux::detect(Path::new("/"))
     }
 
-    pub fn allowed() -> Option<u32> {
-        super::linux::allowed(Path::new("/")).map(|allowed| allowed.len() as u32)
+    pub fn allowed() -> Option<BTreeSet<u32>> {
+        super::linux::allowed(Path::new("/"))
     }
 }
 
 #[cfg(target_os = "macos")]
 mod system {
+    use std::collections::BTreeSet;
+
     use super::{Cores, Kind};
     use crate::hardware::apple::number;
 
@@ -84,7 +95,7 @@ mod system {
             .collect()
     }
 
-    pub fn allowed() -> Option<u32> {
+    pub fn allowed() -> Option<BTreeSet<u32>> {
         None
     }
 }
@@ -96,13 +107,15 @@ use windows as system;
 
 #[cfg(not(any(target_os = "linux", target_os = "macos", windows)))]
 mod system {
+    use std::collections::BTreeSet;
+
     use super::Cores;
 
     pub fn detect() -> Vec<Cores> {
         Vec::new()
     }
 
-    pub fn allowed() -> Option<u32> {
+    pub fn allowed() -> Option<BTreeSet<u32>> {
         None
     }
 }

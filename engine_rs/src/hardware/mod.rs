@@ -12,6 +12,7 @@ mod cgroup;
 mod cores;
 mod cpu;
 mod gpu;
+mod load;
 mod memory;
 mod microarchitecture;
 #[cfg(all(test, target_arch = "x86_64"))]
@@ -32,6 +33,7 @@ pub use cache::Cache;
 pub use cores::{Cores, Kind};
 pub use cpu::{Cpu, Flags};
 pub use gpu::Gpu;
+pub use load::{Load, Sample};
 pub use memory::Memory;
 pub use release::release_variants;
 pub use runtime::{Candidate, Origin, RuntimeFolder, choose, judge};

@@ -159,7 +159,7 @@ fn judge_folder(folder: &RuntimeFolder, cpu: &Cpu) -> Vec<Candidate> {
         let variant = if name.is_empty() { folder.origin.unnamed_variant().unwrap_or("unnamed") } else { name };
         let verdict = match Verdict::of(variant, &cpu.flags) {
             Verdict::Unknown => judge_unknown(module, folder.origin),
-            known => explain(known, variant),
+            known => explain(known),
         };
         make(Some(module), variant, verdict)
     });
@@ -170,7 +170,7 @@ fn judge_folder(folder: &RuntimeFolder, cpu: &Cpu) -> Vec<Candidate> {
 fn judge_linked(variant: &str, flags: &Flags) -> (u32, String) {
     match Verdict::of(variant, flags) {
         Verdict::Unknown => (0, "its CPU code is linked in, and what that needs is not on record".to_owned()),
-        known => explain(known, variant),
+        known => explain(known),
     }
 }
 
@@ -190,12 +190,23 @@ fn judge_unknown(module: &Path, origin: Origin) -> (u32, String) {
     }
 }
 
-fn explain(verdict: Verdict, variant: &str) -> (u32, String) {
+fn explain(verdict: Verdict) -> (u32, String) {
     match verdict {
-        Verdict::Score(score) => (score, format!("this processor has all that {variant} code needs")),
-        Verdict::Missing(flags) => (0, format!("this processor lacks {}", flags.join(", "))),
+        Verdict::Score(score) => (score, "this processor has all it needs".to_owned()),
+        Verdict::Missing(flags) => (0, format!("this processor lacks {}", listed(&flags))),
         Verdict::Unknown => (0, "not on record".to_owned()),
     }
+}
+
+/// Flags in a row, the many parts of AVX-512 as one: `avx2, avx512{f,vl}`.
+fn listed(flags: &[&str]) -> String {
+    let (parts, mut words): (Vec<&str>, Vec<&str>) = flags.iter().partition(|flag| flag.starts_with("avx512"));
+    let parts: Vec<&str> = parts.into_iter().filter_map(|flag| flag.strip_prefix("avx512")).collect();
+    let wide = format!("avx512{{{}}}", parts.join(","));
+    if !parts.is_empty() {
+        words.push(&wide);
+    }
+    words.join(", ")
 }
 
 fn files_of(folders: &[PathBuf]) -> Vec<PathBuf> {

@@ -71,6 +71,7 @@ impl GgufEngine {
             threads: info.threads,
             vocab_size: info.vocab_size,
             size_bytes: info.size_bytes,
+            expected_bytes: info.footprint.total(),
             has_chat_template: info.has_chat_template,
             runtime: info.runtime.clone(),
         }
@@ -165,6 +166,7 @@ struct Info {
     threads: u32,
     vocab_size: u32,
     size_bytes: u64,
+    expected_bytes: u64,
     has_chat_template: bool,
     runtime: String,
 }

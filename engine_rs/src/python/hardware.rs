@@ -89,12 +89,12 @@ struct Processor {
     threads: u32,
     allowed: u32,
     quota: Option<f64>,
-    kinds: Vec<Cores>,
+    kinds: Vec<KindOfCores>,
     caches: Vec<Cache>,
 }
 
 #[derive(IntoPyObject)]
-struct Cores {
+struct KindOfCores {
     kind: &'static str,
     cores: u32,
     threads: u32,
@@ -159,7 +159,7 @@ pub fn detect_hardware(py: Python<'_>) -> Detected {
 }
 
 fn processor(cpu: hardware::Cpu) -> Processor {
-    let cores = |one: hardware::Cores| Cores {
+    let kind = |one: hardware::Cores| KindOfCores {
         kind: one.kind.as_str(),
         cores: one.cores,
         threads: one.threads,
@@ -179,7 +179,7 @@ fn processor(cpu: hardware::Cpu) -> Processor {
         threads: cpu.threads,
         allowed: cpu.allowed,
         quota: cpu.quota,
-        kinds: cpu.kinds.into_iter().map(cores).collect(),
+        kinds: cpu.kinds.into_iter().map(kind).collect(),
         caches: cpu.caches.into_iter().map(cache).collect(),
     }
 }

@@ -9,7 +9,8 @@ import click
 
 from tabagent.config import Paths, load_config
 
-from .output import as_json, pairs, show_json, size, table
+from .hardware import hardware_pairs
+from .output import as_json, pairs, show_json, table
 from .runtime import candidates_table
 
 __all__ = ["doctor"]
@@ -34,17 +35,11 @@ def doctor(as_json: bool, runtime: str | None) -> None:
 
 
 def _show(found: dict[str, Any], paths: Paths) -> None:
-    cpu, memory, chosen = found["cpu"], found["memory"], found["runtime"]
-    processor = f"{cpu['name']}, {cpu['cores']} cores, {cpu['threads']} threads" if cpu else "?"
+    chosen = found["runtime"]
     pairs(
         [
             ("TabAgent", found["version"]),
-            ("processor", processor),
-            (
-                "memory",
-                f"{size(memory['available'])} of {size(memory['total'])}" if memory else "?",
-            ),
-            ("GPUs", ", ".join(found["gpus"]) or "none"),
+            *hardware_pairs(found),
             ("runtime", _runtime(chosen) if chosen else "none: see the reasons below"),
             ("settings", str(paths.config_file)),
             ("models", str(paths.models)),
@@ -52,6 +47,9 @@ def _show(found: dict[str, Any], paths: Paths) -> None:
     )
     click.echo()
     candidates_table(found["candidates"], chosen)
+    for advice in found["advice"]:
+        click.echo()
+        pairs([("better", advice["text"]), ("measured", ", ".join(map(_gain, advice["gains"])))])
     click.echo()
     plugins = [("backend", each) for each in found["backends"]]
     plugins += [("transport", each) for each in found["transports"]]
@@ -67,3 +65,8 @@ def _show(found: dict[str, Any], paths: Paths) -> None:
 
 def _runtime(chosen: dict[str, Any]) -> str:
     return f"{chosen['id']} {chosen['version']}, {chosen['variant']}: {chosen['reason']}"
+
+
+def _gain(gain: dict[str, Any]) -> str:
+    told = f"{gain['weights']} prompts {gain['prompt']:g}×"
+    return told if gain["generation"] is None else f"{told} and generation {gain['generation']:g}×"

@@ -1,5 +1,7 @@
 //! Cores by efficiency class, as Windows counts them.
 
+use std::collections::BTreeSet;
+
 use windows_sys::Win32::System::SystemInformation::{
     GetLogicalProcessorInformationEx, RelationProcessorCore, SYSTEM_LOGICAL_PROCESSOR_INFORMATION_EX,
 };
@@ -29,7 +31,7 @@ pub fn detect() -> Vec<Cores> {
         .collect()
 }
 
-pub fn allowed() -> Option<u32> {
+pub fn allowed() -> Option<BTreeSet<u32>> {
     None
 }
 
