@@ -28,6 +28,10 @@ class Hasty(HttpProtocol):
     stall_timeout: ClassVar[float] = 0.05
 
 
+class HastyGreeter(HttpProtocol):
+    header_timeout: ClassVar[float] = 0.05
+
+
 @pytest.fixture(params=BOTH_LOOPS)
 def anyio_backend(request: pytest.FixtureRequest) -> Loop:
     return cast("Loop", request.param)
@@ -53,6 +57,16 @@ async def test_a_peer_that_takes_nothing_is_cut_off(
             await stream.send(b"GET /flood " + request_.split(b" ", 2)[2])
             await app.ended.wait()
             await raw.aclose()
+
+
+async def test_who_begins_no_handshake_is_cut_off(
+    contexts: tuple[ssl.SSLContext, ssl.SSLContext],
+) -> None:
+    server, _ = contexts
+    async with http_server(App().asgi, http=HastyGreeter, tls=server) as port:
+        async with connected(port) as silent:
+            with anyio.fail_after(20):
+                assert await rest(silent) == b""
 
 
 async def test_who_speaks_no_tls_is_turned_away_and_others_are_served(

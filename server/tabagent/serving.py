@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
 import os
 import signal
 import threading
-from typing import TYPE_CHECKING, Any, ClassVar, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final, cast
 
 import anyio
 import uvicorn
@@ -78,7 +79,11 @@ class _StallGuard(asyncio.Protocol):
 
 
 class HttpProtocol(_StallGuard, HttpToolsProtocol):
-    """HTTP/1.1 with deadlines for headers and body, and a bound on connections and headers."""
+    """HTTP/1.1 with deadlines for headers and body, and a bound on connections and headers.
+
+    Attributes:
+        header_timeout: Seconds for the headers, and before them for the TLS handshake.
+    """
 
     max_connections: ClassVar[int] = 512
     max_header_bytes: ClassVar[int] = 64 * 1024
@@ -214,7 +219,25 @@ class Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Accept connections, and say so."""
-        await super().startup(sockets)
+        await super().startup([])
+        tls = self.config.ssl
+        protocol = cast("type[HttpProtocol]", self.config.http_protocol_class)
+        connection = functools.partial(
+            protocol,
+            config=self.config,
+            server_state=self.server_state,
+            app_state=self.lifespan.state,
+        )
+        for listening in sockets or []:
+            # Not by uvicorn, which gives a TLS handshake a minute.
+            server = await asyncio.get_running_loop().create_server(
+                connection,
+                sock=listening,
+                ssl=tls,
+                ssl_handshake_timeout=None if tls is None else protocol.header_timeout,
+                backlog=self.config.backlog,
+            )
+            self.servers.append(server)
         self.accepting.set()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
