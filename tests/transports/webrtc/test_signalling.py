@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+import anyio
 import pytest
+from anyio.abc import SocketAttribute
 from tabagent.core.access import AccessPolicy
 from tabagent.core.ice import IceConfig, parse_ice_server
 from tabagent.core.requests import Principal
@@ -14,7 +16,16 @@ from tabagent_webrtc.limits import OfferRate
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import InvalidStatus
 
-from tests.transports.webrtc.peers import CALLS, SDP, call_http, calling, echo, webrtc_server
+from tests.transports.webrtc.peers import (
+    CALLS,
+    SDP,
+    answers,
+    call_http,
+    calling,
+    connected,
+    echo,
+    webrtc_server,
+)
 
 if TYPE_CHECKING:
     from tabagent.core.transport import ListenerContext, Transport
@@ -213,6 +224,30 @@ async def test_the_answer_links_to_the_ice_servers() -> None:
         caller.open()
         link = (await caller.call()).headers["link"]
         assert link.startswith('<turn:127.0.0.1:9?transport=tcp>; rel="ice-server"; username="me"')
+
+
+async def test_an_offer_does_not_wait_long_for_a_server_that_does_not_answer() -> None:
+    async with await anyio.create_udp_socket(local_host="127.0.0.1") as silent:
+        server = parse_ice_server(f"stun:127.0.0.1:{silent.extra(SocketAttribute.local_port)}")
+        asked = 0
+
+        async def count() -> None:
+            nonlocal asked
+            async for _ in silent:
+                asked += 1
+
+        async with (
+            webrtc_server(echo, ice=IceConfig((server,))) as port,
+            anyio.create_task_group() as tasks,
+        ):
+            tasks.start_soon(count)
+            async with connected(port) as (caller, channel):
+                assert await answers(channel)
+                lines = caller.pc.remoteDescription.sdp.splitlines()
+                addresses = [line for line in lines if "typ host" in line and "::" not in line]
+            tasks.cancel_scope.cancel()
+        # Asked at 0, 0.5, 1.5 and 3.5 s from each address: the last comes after the answer.
+        assert 0 < asked < 4 * len(addresses)
 
 
 async def exchange(socket: ClientConnection, **message: Any) -> dict[str, Any]:

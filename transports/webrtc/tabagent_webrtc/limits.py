@@ -15,6 +15,7 @@ class PeerLimits(Struct, frozen=True):
     Attributes:
         channels: Open at the same time.
         connect_timeout: To connect, and then to open a channel whenever there is none.
+        gather_timeout: For STUN and TURN servers to answer, for each offer.
         heartbeat: Silence after which a peer is asked for a sign of life.
         dead_after: Silence after which it is gone. The slots of its requests are free 15 s after
             its last packet.
@@ -24,6 +25,7 @@ class PeerLimits(Struct, frozen=True):
 
     channels: int = 4
     connect_timeout: float = 10.0
+    gather_timeout: int = 1
     heartbeat: float = 5.0
     dead_after: float = 12.0
     idle_timeout: float = 300.0
