@@ -132,9 +132,11 @@ class Campaign:
         rng = Random(f"{self.seed}/{number}")
         name = list(ORIGINALS)[number % len(ORIGINALS)]
         files = self._originals[name]
-        contents = [file.encode()[0] for file in files]
         changed = rng.randrange(len(files))
-        contents[changed] = mutant(files[changed], rng)
+        contents = [
+            mutant(file, rng) if index == changed else file.encode()[0]
+            for index, file in enumerate(files)
+        ]
         digest = hashlib.sha256(contents[changed]).hexdigest()[:12]
         return name, dict(zip(file_names(f"{name}-{digest}", len(files)), contents, strict=True))
 

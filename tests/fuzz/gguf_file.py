@@ -85,6 +85,14 @@ class GgufFile:
     def pair(self, key: str) -> Pair | None:
         return next((pair for pair in self.pairs if pair.key == key.encode()), None)
 
+    def copy(self) -> GgufFile:
+        """A file of its own that shares no list with this one."""
+        pairs = [
+            Pair(pair.key, pair.type_id, _copied(pair.value)) for pair in self.pairs
+        ]
+        tensors = [dataclasses.replace(each, shape=list(each.shape)) for each in self.tensors]
+        return dataclasses.replace(self, pairs=pairs, tensors=tensors)
+
     def architecture(self) -> str:
         pair = self.pair("general.architecture")
         if pair is None or not isinstance(pair.value, bytes):
@@ -115,6 +123,10 @@ class GgufFile:
             writer.raw(tensor.data)
             writer.pad(self.alignment)
         return bytes(writer.out), writer.fields
+
+
+def _copied(value: Scalar | Items) -> Scalar | Items:
+    return Items(value.type_id, list(value.values)) if isinstance(value, Items) else value
 
 
 class _Writer:

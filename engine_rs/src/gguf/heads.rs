@@ -112,6 +112,10 @@ const EQUAL_WIDTHS: [&str; 43] = [
     "starcoder",
 ];
 
+/// Architectures that need not rotate. In others, 0 dimensions to rotate make an endless loop.
+const UNROTATED: [&str; 10] =
+    ["bloom", "gpt2", "granitehybrid", "jais", "jamba", "mpt", "nemotron_h", "nemotron_h_moe", "refact", "starcoder"];
+
 /// Why heads of these widths do not work in this architecture; `None` when they do or nobody knows.
 pub(super) fn problem(architecture: &str, key: u32, value: u32, rotated: Option<u32>) -> Option<String> {
     let whole = WHOLE_ROTATION.contains(&architecture);
@@ -119,7 +123,11 @@ pub(super) fn problem(architecture: &str, key: u32, value: u32, rotated: Option<
     if (whole || EQUAL_WIDTHS.contains(&architecture)) && key != value {
         return Some(format!("{architecture} with keys of width {key} and values of width {value}"));
     }
-    if whole && rotated != key || rotated > key || !rotated.is_multiple_of(2) {
+    if whole && rotated != key
+        || rotated > key
+        || !rotated.is_multiple_of(2)
+        || rotated == 0 && !UNROTATED.contains(&architecture)
+    {
         return Some(format!("{architecture} that rotates {rotated} dimensions of keys of width {key}"));
     }
     None

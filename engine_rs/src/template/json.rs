@@ -3,12 +3,16 @@
 use std::fmt::Write as _;
 
 use minijinja::value::{Kwargs, ValueKind};
-use minijinja::{Error, ErrorKind, Value};
+use minijinja::{Error, ErrorKind, State, Value};
+
+use super::expansion::charge;
 
 type Result<T> = std::result::Result<T, Error>;
 
 /// Deeper values are refused; Python refuses them too, at about a thousand.
 const MAX_DEPTH: usize = 200;
+/// Bytes of a prompt that would fit into no context there is.
+const MAX_BYTES: usize = 16 << 20;
 
 struct Writer {
     out: String,
@@ -21,7 +25,8 @@ struct Writer {
 
 /// Takes `indent`, `separators`, `ensure_ascii` and `sort_keys` by name, as Python does.
 #[allow(clippy::needless_pass_by_value, reason = "the template engine hands it over by value")]
-pub(super) fn tojson(value: &Value, options: Kwargs) -> Result<Value> {
+pub(super) fn tojson(state: &State, value: &Value, options: Kwargs) -> Result<Value> {
+    charge(state, std::slice::from_ref(value), 0)?;
     let indent = options.get::<Option<usize>>("indent")?;
     let separators = options.get::<Option<Vec<String>>>("separators")?;
     let ensure_ascii = options.get::<Option<bool>>("ensure_ascii")?.unwrap_or(false);
@@ -41,6 +46,9 @@ impl Writer {
     fn value(&mut self, value: &Value, depth: usize) -> Result<()> {
         if depth > MAX_DEPTH {
             return Err(Error::new(ErrorKind::BadSerialization, "the value is nested too deeply"));
+        }
+        if self.out.len() > MAX_BYTES {
+            return Err(Error::new(ErrorKind::BadSerialization, "the value is too large"));
         }
         match value.kind() {
             ValueKind::None => self.out.push_str("null"),

@@ -4,18 +4,22 @@
 //! runs for ever, nests without end or prints without end is stopped.
 
 mod clock;
+mod expansion;
 mod json;
 #[cfg(test)]
 mod tests;
 
 use std::fmt::Write as _;
 use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
+use std::time::Duration;
 
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::Serde;
-use minijinja::{AutoEscape, Environment, Error, ErrorKind, Value};
-use minijinja_contrib::pycompat::unknown_method_callback;
+use minijinja::{AutoEscape, Environment, Error, ErrorKind, State, Value};
 
 use crate::error::{EngineError, Result};
 
@@ -31,6 +35,8 @@ const NAME: &str = "chat";
 const MAX_RECURSION: usize = 100;
 /// Values nested in a loop are dropped recursively; what [`Limits::fuel`] can buy of that fits into this stack.
 const STACK_BYTES: usize = 256 << 20;
+/// The compiler recurses for each link of a chain such as `a.a.a` or `1+1+1`.
+const STACK_PER_SOURCE_BYTE: usize = 4 << 10;
 
 /// How much a template may ask for.
 #[derive(Debug, Clone, Copy)]
@@ -41,61 +47,90 @@ pub struct Limits {
     pub output: usize,
     /// Instructions, and 64 bytes of data each.
     pub fuel: u64,
+    /// Time of one rendering.
+    pub time: Duration,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { source: 1 << 20, output: 16 << 20, fuel: 2_000_000 }
+        Self { source: 1 << 18, output: 16 << 20, fuel: 2_000_000, time: Duration::from_secs(10) }
     }
 }
 
 /// A compiled chat template.
 pub struct ChatTemplate {
-    environment: Environment<'static>,
+    environment: Arc<Environment<'static>>,
     limits: Limits,
+    /// A rendering ran out of time. It cannot be ended, so there is never a second one.
+    stuck: AtomicBool,
 }
 
 impl ChatTemplate {
     /// Compiles a template. One that does not parse is `gguf_unsupported`: it came with the model.
     pub fn compile(source: &str, limits: Limits) -> Result<Self> {
+        let unsupported = |reason: String| EngineError::GgufUnsupported(format!("the chat template: {reason}"));
         if source.len() > limits.source {
-            return Err(EngineError::GgufUnsupported(format!("a chat template of {} bytes", source.len())));
+            return Err(unsupported(format!("{} bytes are more than {}", source.len(), limits.source)));
         }
-        let mut environment = Environment::new();
-        let refuse = |error: &Error| EngineError::GgufUnsupported(format!("the chat template: {}", describe(error)));
-        let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
-        environment.set_syntax(syntax.map_err(|error| refuse(&error))?);
-        environment.set_auto_escape_callback(|_| AutoEscape::None);
-        environment.set_unknown_method_callback(unknown_method_callback);
-        environment.set_recursion_limit(MAX_RECURSION);
-        environment.set_fuel(Some(limits.fuel));
-        environment.add_filter("tojson", json::tojson);
-        environment.add_function("raise_exception", raise_exception);
-        environment.add_function("strftime_now", clock::strftime_now);
-        environment.add_template_owned(NAME, without_generation_tags(source)).map_err(|error| refuse(&error))?;
-        Ok(Self { environment, limits })
+        let stack = (1 << 20) + source.len() * STACK_PER_SOURCE_BYTE;
+        let environment = thread::scope(|scope| {
+            let worker = thread::Builder::new().name("template".into()).stack_size(stack);
+            let worker =
+                worker.spawn_scoped(scope, || environment(source, limits.fuel)).map_err(|error| error.to_string())?;
+            worker.join().map_err(|_| "it broke the template engine".to_owned())?.map_err(|error| describe(&error))
+        });
+        Ok(Self { environment: Arc::new(environment.map_err(unsupported)?), limits, stuck: AtomicBool::new(false) })
     }
 
     /// Renders the template over `context`, an object that holds `messages`, `add_generation_prompt` and the like.
     /// What goes wrong here is blamed on the `messages`: they are what differs from call to call.
     pub fn render(&self, context: &serde_json::Value) -> Result<String> {
         let blame = |message: String| EngineError::InvalidParameter { param: "messages", message };
-        let render = || self.render_here(context);
-        thread::scope(|scope| {
-            let worker = thread::Builder::new().name("template".into()).stack_size(STACK_BYTES);
-            let worker = worker.spawn_scoped(scope, render).map_err(|error| blame(error.to_string()))?;
-            worker.join().unwrap_or_else(|_| Err(blame("the chat template broke the template engine".into())))
-        })
+        let too_slow = || blame(format!("the chat template takes longer than {:?}", self.limits.time));
+        if self.stuck.load(Ordering::Relaxed) {
+            return Err(too_slow());
+        }
+        let (environment, context, limit) = (Arc::clone(&self.environment), context.clone(), self.limits.output);
+        let (sender, receiver) = mpsc::sync_channel(1);
+        let worker = thread::Builder::new().name("template".into()).stack_size(STACK_BYTES);
+        let render = move || _ = sender.send(render_here(&environment, &context, limit));
+        worker.spawn(render).map_err(|error| blame(error.to_string()))?;
+        match receiver.recv_timeout(self.limits.time) {
+            Ok(rendered) => rendered.map_err(blame),
+            Err(RecvTimeoutError::Timeout) => {
+                self.stuck.store(true, Ordering::Relaxed);
+                Err(too_slow())
+            }
+            Err(RecvTimeoutError::Disconnected) => Err(blame("the chat template broke the template engine".into())),
+        }
     }
+}
 
-    fn render_here(&self, context: &serde_json::Value) -> Result<String> {
-        let blame = |error: &Error| EngineError::InvalidParameter { param: "messages", message: describe(error) };
-        let template = self.environment.get_template(NAME).map_err(|error| blame(&error))?;
-        let mut output = Output { bytes: Vec::new(), limit: self.limits.output };
-        let context = Value::from(Serde(context));
-        template.render_captured_to(context, &mut output).map_err(|error| blame(&error))?;
-        Ok(String::from_utf8_lossy(&output.bytes).into_owned())
-    }
+fn environment(source: &str, fuel: u64) -> std::result::Result<Environment<'static>, Error> {
+    let mut environment = Environment::new();
+    environment.set_syntax(SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build()?);
+    environment.set_auto_escape_callback(|_| AutoEscape::None);
+    environment.set_recursion_limit(MAX_RECURSION);
+    environment.set_fuel(Some(fuel));
+    expansion::guard(&mut environment);
+    environment.add_filter("tojson", json::tojson);
+    environment.add_function("raise_exception", raise_exception);
+    environment.add_function("strftime_now", clock::strftime_now);
+    environment.add_template_owned(NAME, without_generation_tags(source))?;
+    Ok(environment)
+}
+
+/// Errors hold values, which may be nested too deeply to be dropped on another stack: only their text leaves.
+fn render_here(
+    environment: &Environment<'static>,
+    context: &serde_json::Value,
+    limit: usize,
+) -> std::result::Result<String, String> {
+    let mut output = Output { bytes: Vec::new(), limit };
+    let context = Value::from(Serde(context));
+    let template = environment.get_template(NAME).map_err(|error| describe(&error))?;
+    template.render_captured_to(context, &mut output).map_err(|error| describe(&error))?;
+    Ok(String::from_utf8_lossy(&output.bytes).into_owned())
 }
 
 impl std::fmt::Debug for ChatTemplate {
@@ -129,8 +164,10 @@ impl io::Write for Output {
 }
 
 /// What templates call when they are given messages they cannot put into words.
-fn raise_exception(message: String) -> std::result::Result<Value, Error> {
-    Err(Error::new(ErrorKind::InvalidOperation, message))
+#[allow(clippy::needless_pass_by_value, reason = "the template engine hands it over by value")]
+fn raise_exception(state: &State, message: Value) -> std::result::Result<Value, Error> {
+    expansion::charge(state, std::slice::from_ref(&message), 0)?;
+    Err(Error::new(ErrorKind::InvalidOperation, message.to_string()))
 }
 
 /// The cause in one line, without the debugging pages of the template engine.

@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
 use super::{CHATML, ChatTemplate, Limits, PLAIN, render};
@@ -195,6 +197,70 @@ fn templates_that_never_end_are_stopped() {
     ];
     for template in hostile {
         assert_eq!(failure(template, &json!({})).code(), "invalid_parameter", "{template}");
+    }
+}
+
+/// A list of lists that as text is larger than any memory, in a few instructions.
+const EXPLODING: &str = "{% set ns = namespace(a=[1], b=[1]) %}{% for i in range(40) %}{% set ns.a = [ns.a, ns.a] %}\
+    {% set ns.b = [ns.b, ns.b] %}{% endfor %}";
+
+#[test]
+fn what_would_not_fit_into_memory_is_not_made() {
+    let hostile = [
+        "{{ 'a' * 1000000000 }}",
+        "{{ ('a' * 100000).replace('a', 'b' * 100000) }}",
+        "{{ ('a' * 100000)|replace('a', 'b' * 100000) }}",
+        "{{ ('x' * 100000).join(['a'] * 90000) }}",
+        "{{ (['a' * 100000] * 100000)|join }}",
+        "{{ '{:>999999999}'.format(1) }}",
+        "{{ '%999999999d' | format(1) }}",
+        "{{ ('a ' * 10000000).split(' ') }}",
+        "{{ ([1] * 100000)|tojson(separators=('x' * 100000, 'y')) }}",
+        "{{ (['x' * 1000000] * 100000)|tojson }}",
+    ];
+    for template in hostile {
+        assert_eq!(failure(template, &json!({})).code(), "invalid_parameter", "{template}");
+    }
+    for end in [
+        "{{ ns.a }}",
+        "{% set x %}{{ ns.a }}{% endset %}",
+        "{{ ns.a|string }}",
+        "{{ ns.a|tojson }}",
+        "{{ ns.a|upper }}",
+        "{{ [ns.a]|join }}",
+        "{{ ''.join(ns.a) }}",
+        "{{ '{}'.format(ns.a) }}",
+        "{{ '%s'|format(ns.a) }}",
+        "{{ [ns.a, ns.b]|sort }}",
+        "{{ [ns.a, ns.b]|unique|list }}",
+        "{{ ns.a is eq(ns.b) }}",
+        "{{ raise_exception(ns.a) }}",
+    ] {
+        let error = failure(&format!("{EXPLODING}{end}"), &json!({}));
+        assert!(error.to_string().contains("out of fuel"), "{end}: {error}");
+    }
+}
+
+#[test]
+fn a_rendering_out_of_time_is_given_up_for_good() {
+    let limits = Limits { time: Duration::from_millis(1), ..Limits::default() };
+    // Comparing is not paid for by the item: this takes seconds.
+    let source = EXPLODING.replace("40", "18") + "{{ ns.a == ns.b }}";
+    let template = ChatTemplate::compile(&source, limits).unwrap();
+    for _ in 0..2 {
+        assert!(template.render(&json!({})).unwrap_err().to_string().contains("takes longer than 1ms"));
+    }
+}
+
+#[test]
+fn chains_without_end_compile_or_are_refused() {
+    let chain = |start: &str, link: &str, bytes: usize| format!("{{{{ {start}{} }}}}", link.repeat(bytes / link.len()));
+    for (start, link) in
+        [("1", "+1"), ("''", "~''"), ("messages", ".a"), ("''", "|trim"), ("1", " is int"), ("", "not ")]
+    {
+        let source = chain(start, link, 250_000) + if start.is_empty() { "{{ 1" } else { "" };
+        let outcome = ChatTemplate::compile(&source, Limits::default());
+        assert!(outcome.is_ok() || outcome.is_err_and(|error| error.code() == "gguf_unsupported"), "{link}");
     }
 }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -53,7 +54,10 @@ def list_models(as_json: bool) -> None:
 @click.argument("model", metavar="FILE|ID")
 @as_json
 def inspect(model: str, as_json: bool) -> None:
-    """Judge a GGUF file without loading it: verdict, memory, quantisation mix, metadata."""
+    """Judge a GGUF file without loading it: verdict, memory, quantisation mix, metadata.
+
+    Of a split model, name the first file. One that cannot run ends with exit code 1.
+    """
     from tabagent.models import find_model
 
     paths = Paths.locate(os.environ)
@@ -74,6 +78,8 @@ def inspect(model: str, as_json: bool) -> None:
         show_json({"path": source, "verdict": verdict, "estimate": estimate, **found})
     else:
         _show(source, verdict, estimate, found)
+    if found["problem"]:
+        sys.exit(1)
 
 
 @models.command()
@@ -122,21 +128,29 @@ def rm(model: str) -> None:
 
 
 def _show(source: str, verdict: str, estimate: dict[str, int], found: GgufSummary) -> None:
+    context = f"{estimate['context_length']:,} tokens"
     memory = estimate["weight_bytes"] + estimate["cache_bytes"]
     weights, cache = size(estimate["weight_bytes"]), size(estimate["cache_bytes"])
-    context = estimate["context_length"]
-    pairs(
-        [
-            ("file", source),
-            ("verdict", f"{verdict}: {found['problem']}" if found["problem"] else verdict),
-            ("name", found["name"] or "none"),
-            ("architecture", f"{found['architecture']}, GGUF version {found['version']}"),
-            ("parameters", f"{found['parameters']:,}"),
-            ("context", f"{found['context_length']} tokens trained"),
-            *([("ternary", _ternary(found["ternary"]))] if found["ternary"] else []),
-            ("memory", f"{size(memory)}: weights {weights}, cache of {context} tokens {cache}"),
+    files = f"{found['parts']} files, " if found["parts"] > 1 else ""
+    facts = [
+        ("file", source),
+        ("verdict", f"{verdict}: {found['problem']}" if found["problem"] else verdict),
+        ("name", found["name"] or "none"),
+        ("size", f"{files}{size(found['file_bytes'])}, {found['parameters']:,} parameters"),
+        ("architecture", f"{found['architecture']}, GGUF version {found['version']}"),
+    ]
+    # Where the file is refused these may be unknown.
+    if found["context_length"]:
+        facts += [
+            ("trained on", f"{found['context_length']:,} tokens"),
+            ("layers", f"{found['block_count']} of width {found['embedding_length']:,}"),
         ]
-    )
+    if found["vocab_size"]:
+        facts.append(("vocabulary", f"{found['vocab_size']:,} tokens"))
+    if found["ternary"]:
+        facts.append(("ternary", _ternary(found["ternary"])))
+    facts.append(("memory", f"{size(memory)}: weights {weights}, cache of {context} {cache}"))
+    pairs(facts)
     click.echo()
     total = max(1, found["weight_bytes"])
     table(
@@ -170,5 +184,6 @@ def _ternary(found: Ternary) -> str:
 
 
 def _short(value: Any) -> str:
-    text = " ".join(str(value).split())
+    """A value in one line; floats as their 32 bits mean them."""
+    text = f"{value:.7g}" if isinstance(value, float) else " ".join(str(value).split())
     return text if len(text) <= 80 else f"{text[:79]}…"

@@ -79,6 +79,14 @@ fn heads_are_as_wide_as_the_architecture_says() {
         assert_eq!(code(|f| _ = f.set_u32(&format!("llama.{key}"), width)), "gguf_unsupported", "{key}");
     }
     assert_eq!(code(|f| _ = f.set_u32("llama.rope.dimension_count", 16)), "ok");
+    let rotated = |architecture: &str, width: u32| {
+        code(|f| _ = f.set_u32("llama.rope.dimension_count", width).rename(architecture))
+    };
+    assert_eq!(
+        (rotated("gemma2", 0), rotated("gemma2", 8), rotated("gemma2", 7)),
+        ("gguf_unsupported", "ok", "gguf_unsupported")
+    );
+    assert_eq!(rotated("gpt2", 0), "ok");
 }
 
 #[test]
