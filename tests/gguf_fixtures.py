@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import struct
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import numpy as np
@@ -16,7 +17,6 @@ from gguf.quants import dequantize, quantize
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
-    from pathlib import Path
 
 Array: TypeAlias = "np.ndarray[Any, np.dtype[np.float32]]"
 
@@ -73,6 +73,7 @@ def write_chain(
     chat_template: str | None = CHAT_TEMPLATE,
     name: str = "chain",
     sampling: Mapping[str, float] | None = None,
+    tensors_per_file: int = 0,
 ) -> ChainModel:
     """Write a model that answers `pieces` in order and then ends, whatever the prompt says before.
 
@@ -80,7 +81,7 @@ def write_chain(
     prompt's last token must be none of the chain's; a chat turn always ends outside. The layers are
     real but scaled down: history moves the logits by about 1 against margins of 25 and more, so the
     default sampling parameters give the same text as greedy ones. `sampling` fills
-    `general.sampling.*`.
+    `general.sampling.*`. With `tensors_per_file` the model is split; its path is the first file's.
     """
     vocab = _Vocab.of(pieces)
     chain = [*(token for piece in pieces for token in vocab.spell(piece)), EOS]
@@ -93,9 +94,9 @@ def write_chain(
     output = 0.1 * rng.standard_normal((len(vocab.tokens), DIM))
     output[chain[0]] = entry
     output[chain[1:]] = embeddings[chain[:-1]]
-    writer = _open(path, name, vocab, context_length, chat_template, sampling)
+    writer = _open(path, name, vocab, context_length, chat_template, sampling, tensors_per_file)
     _add_layers(writer, rng, mix=0.05)
-    _finish(writer, embeddings, output)
+    path = _finish(writer, embeddings, output)
     return ChainModel(path=path, answer="".join(pieces), tokens=chain)
 
 
@@ -282,8 +283,9 @@ def _open(
     context_length: int,
     chat_template: str | None,
     sampling: Mapping[str, float] | None,
+    tensors_per_file: int = 0,
 ) -> GGUFWriter:
-    writer = GGUFWriter(path, "llama")
+    writer = GGUFWriter(path, "llama", split_max_tensors=tensors_per_file)
     _describe(writer, name, vocab, context_length, chat_template, sampling)
     return writer
 
@@ -342,7 +344,7 @@ def _add_layers(writer: GGUFWriter, rng: np.random.Generator, mix: float) -> Non
         matrix(f"{block}.ffn_down.weight", DIM, FEED_FORWARD, mix)
 
 
-def _finish(writer: GGUFWriter, embeddings: Any, output: Any | None) -> None:
+def _finish(writer: GGUFWriter, embeddings: Any, output: Any | None) -> Path:
     writer.add_tensor("token_embd.weight", _float32(embeddings))
     writer.add_tensor("output_norm.weight", np.ones(DIM, dtype=np.float32))
     if output is not None:
@@ -354,7 +356,10 @@ def _write(writer: GGUFWriter) -> None:
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
+    assert writer.fout is not None
+    first = Path(writer.fout[0].name)
     writer.close()
+    return first
 
 
 def _float32(values: Any) -> Array:

@@ -10,6 +10,7 @@ import tabagent
 from tabagent.cli import COMMANDS
 from tabagent_engine import load_model
 
+from tests.gguf_fixtures import write_chain, write_f64_tensor
 from tests.ternary_fixtures import write_ternary
 
 if TYPE_CHECKING:
@@ -137,6 +138,27 @@ def test_a_wrong_size_to_keep_is_a_usage_error(run: Run) -> None:
     done = run("cache", "clear", "--keep", "much")
     assert (done.code, done.out) == (2, "")
     assert "much" in done.err
+
+
+def test_inspect_shows_what_it_refuses_and_fails(run: Run, tmp_path: Path) -> None:
+    file = write_f64_tensor(tmp_path / "x.gguf")
+    shown, described = (
+        run("models", "inspect", str(file)),
+        run("models", "inspect", str(file), "--json"),
+    )
+    assert shown.code == described.code == 1
+    found = json.loads(described.out)
+    assert found["verdict"] == "gguf_unsupported"
+    assert found["problem"] in shown.out
+    assert "output.weight" in found["problem"]
+    assert {each["name"] for each in found["tensor_types"]} == {"F32", "F64"}
+
+
+def test_inspect_sums_up_a_split_model(run: Run, tmp_path: Path) -> None:
+    model = write_chain(tmp_path / "x.gguf", tensors_per_file=8)
+    shown = run("models", "inspect", str(model.path))
+    assert shown.code == 0
+    assert "3 files" in shown.out
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Gives mutants to children, one at a time, and counts how they end; a child that dies is a find."""
+"""Gives mutants to children and counts how they end; a child that dies or hangs is a find."""
 
 from __future__ import annotations
 
@@ -96,7 +96,12 @@ class Child:
         """The end of what it wrote to standard error."""
         return self._stderr.read_bytes()[-2000:].decode(errors="replace")
 
+    def kill(self) -> None:
+        """End the process; `close` cleans up after it."""
+        self._process.kill()
+
     def close(self) -> None:
+        """End the process, whatever it does."""
         self._process.kill()
         self._process.wait()
         for stream in (self._process.stdin, self._process.stdout):
@@ -140,7 +145,9 @@ class Campaign:
         digest = hashlib.sha256(contents[changed]).hexdigest()[:12]
         return name, dict(zip(file_names(f"{name}-{digest}", len(files)), contents, strict=True))
 
-    def run(self, count: int, children: int, progress: Callable[[int], None] = lambda _: None) -> Result:
+    def run(
+        self, count: int, children: int, progress: Callable[[int], None] = lambda _: None
+    ) -> Result:
         """Try the mutants 0 to `count`, in that many processes."""
         numbers = iter(range(count))
 

@@ -87,9 +87,7 @@ class GgufFile:
 
     def copy(self) -> GgufFile:
         """A file of its own that shares no list with this one."""
-        pairs = [
-            Pair(pair.key, pair.type_id, _copied(pair.value)) for pair in self.pairs
-        ]
+        pairs = [Pair(pair.key, pair.type_id, _copied(pair.value)) for pair in self.pairs]
         tensors = [dataclasses.replace(each, shape=list(each.shape)) for each in self.tensors]
         return dataclasses.replace(self, pairs=pairs, tensors=tensors)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import math
 import struct
 from typing import TYPE_CHECKING, Final
 
@@ -26,86 +25,21 @@ from .gguf_file import (
     arrays,
     data_size,
 )
+from .words import (
+    FLOATS,
+    GENERAL_KEYS,
+    INTEGERS,
+    KEYS,
+    PRE_TOKENIZERS,
+    TEMPLATES,
+    TEXTS,
+    TOKENIZER_KEYS,
+    TOKENIZERS,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from random import Random
-
-INTEGERS: Final = (
-    0, 1, 2, 3, 4, 5, 7, 8, 12, 15, 16, 31, 32, 33, 63, 64, 65, 100, 127, 128, 255, 256, 511, 512, 513,
-    1000, 4096, 65535, 65536, 2**20, 2**24, 2**31 - 1, 2**31, 2**32 - 1, 2**32, 2**40, 2**53,
-    2**62, 2**63 - 1, 2**63, 2**64 - 1, -1, -2, -32, -(2**31),
-)  # fmt: skip
-FLOATS: Final = (
-    0.0, -0.0, 1.0, -1.0, 0.5, 2.0, 1e-30, 1e-45, 1e30, 3e38, 1e308, -1e30, math.nan, math.inf,
-    -math.inf, 10000.0, 0.1,
-)  # fmt: skip
-TEXTS: Final = (
-    b"", b" ", b"a", b"a b", b"\0", b"a\0b", b"\xff\xfe", b"\xc3", b"<0xZZ>", b"<0x0A>", b"<0x0a>",
-    b"<s>", b"</s>", b"<unk>", "▁".encode(), "▁▁▁▁".encode(), "é€😀".encode(), "\u0120a".encode(),
-    b"<|im_start|>", b"<|im_end|>", b"<|eot_id|>", b"\n", b"x" * 64, b"y" * 5000, b"a b c",
-    b"llama", b"no_vocab", b"../../../etc/passwd", b"%s%n%s%n", b"\x1b[2J",
-)  # fmt: skip
-TEMPLATES: Final = (
-    b"{% for a in range(99999) %}{% for b in range(99999) %}x{% endfor %}{% endfor %}",
-    b"{{ 'a' * 1000000000 }}", b"{% if %}", b"{{ messages[10**9] }}", b"{% macro m() %}{{ m() }}"
-    b"{% endmacro %}{{ m() }}", b"{{ ''.__class__.__mro__ }}", b"{% include '/etc/passwd' %}",
-    b"{{ '%999999999d' | format(1) }}", b"{{ 1 // 0 }}", b"\xff{{", b"{{" * 5000, b"(" * 10000,
-    b"{{ messages | tojson(indent=999999999) }}", b"{{ -9223372036854775808 // -1 }}",
-)  # fmt: skip
-TOKENIZERS: Final = (
-    b"llama", b"gpt2", b"bert", b"t5", b"rwkv", b"plamo2", b"plamo3", b"hybriddna", b"gemma4", b"none",
-    b"no_vocab", b"whitespace", b"replit", b"x",
-)  # fmt: skip
-PRE_TOKENIZERS: Final = (
-    b"default", b"llama-bpe", b"deepseek-llm", b"deepseek-coder", b"deepseek-v3", b"falcon", b"mpt",
-    b"starcoder", b"gpt-2", b"refact", b"command-r", b"qwen2", b"qwen35", b"stablelm2", b"olmo",
-    b"dbrx", b"smaug-bpe", b"poro-chat", b"chatglm-bpe", b"viking", b"jais", b"tekken", b"smollm",
-    b"codeshell", b"bloom", b"gpt3-finnish", b"exaone", b"chameleon", b"minerva-7b", b"megrez",
-    b"gpt-4o", b"superbpe", b"trillion", b"bailingmoe", b"llama4", b"pixtral", b"seed-coder",
-    b"hunyuan", b"hunyuan-dense", b"kimi-k2", b"joyai-llm", b"grok-2", b"granite-docling",
-    b"minimax-m2", b"afmoe", b"solar-open", b"jina-v1-en", b"jina-v2-de", b"youtu", b"exaone4",
-    b"tiny_aya", b"whisper", b"gemma4",
-)  # fmt: skip
-KEYS: Final = (
-    "attention.key_length", "attention.value_length", "attention.sliding_window",
-    "attention.sliding_window_pattern", "attention.causal", "attention.scale", "attention.clamp_kqv",
-    "attention.max_alibi_bias", "attention.layer_norm_epsilon", "attention.layer_norm_rms_epsilon",
-    "attention.group_norm_groups", "attention.shared_kv_layers", "attention.head_count",
-    "attention.head_count_kv", "attention.temperature_scale", "attention.temperature_length",
-    "attention.q_lora_rank", "attention.kv_lora_rank", "attention.key_length_mla",
-    "attention.key_length_swa", "attention.value_length_swa", "attention.indexer.head_count",
-    "rope.dimension_count", "rope.dimension_count_swa", "rope.dimension_sections", "rope.freq_base",
-    "rope.freq_base_swa", "rope.scale_linear", "rope.scaling.type", "rope.scaling.factor",
-    "rope.scaling.attn_factor", "rope.scaling.original_context_length",
-    "rope.scaling.yarn_ext_factor", "rope.scaling.yarn_log_multiplier", "rope.scaling.finetuned",
-    "expert_count", "expert_used_count", "expert_shared_count", "expert_feed_forward_length",
-    "expert_shared_feed_forward_length", "expert_weights_scale", "expert_weights_norm",
-    "expert_gating_func", "expert_group_count", "expert_group_used_count", "moe_every_n_layers",
-    "interleave_moe_layer_step", "leading_dense_block_count", "nextn_predict_layers",
-    "feed_forward_length", "embedding_length", "embedding_length_out", "embedding_length_per_layer_input",
-    "context_length", "block_count", "vocab_size", "use_parallel_residual", "tensor_data_layout",
-    "pooling_type", "logit_scale", "final_logit_softcapping", "attn_logit_softcapping",
-    "residual_scale", "embedding_scale", "decoder_start_token_id", "swin_norm", "rescale_every_n_layers",
-    "ssm.conv_kernel", "ssm.inner_size", "ssm.state_size", "ssm.time_step_rank", "ssm.group_count",
-    "wkv.head_size", "classifier.output_labels", "n_deepstack_layers", "full_attention_interval",
-)  # fmt: skip
-TOKENIZER_KEYS: Final = (
-    "bos_token_id", "eos_token_id", "eot_token_id", "eom_token_id", "unknown_token_id",
-    "seperator_token_id", "padding_token_id", "cls_token_id", "mask_token_id", "newline_token_id",
-    "fim_pre_token_id", "fim_suf_token_id", "fim_mid_token_id", "fim_pad_token_id",
-    "fim_rep_token_id", "fim_sep_token_id", "prefix_token_id", "suffix_token_id",
-    "add_bos_token", "add_eos_token", "add_sep_token", "add_space_prefix",
-    "remove_extra_whitespaces", "precompiled_charsmap", "escape_whitespaces", "normalizer.lowercase",
-    "token_type_count", "pre", "model", "scores", "token_type", "merges", "tokens", "suppress_tokens",
-    "eog_token_ids",
-)  # fmt: skip
-GENERAL_KEYS: Final = (
-    "general.alignment", "general.file_type", "general.quantization_version", "split.no",
-    "split.count", "split.tensors.count", "general.type", "general.sampling.temp",
-    "general.sampling.top_k", "general.sampling.top_p", "general.sampling.min_p",
-    "general.sampling.penalty_repeat", "adapter.type", "tokenizer.chat_template.tool_use",
-)  # fmt: skip
 
 
 def mutant(good: GgufFile, rng: Random) -> bytes:
@@ -153,7 +87,9 @@ def _fields(data: bytes, fields: list[Field], rng: Random) -> bytes:
         kind = rng.choice(kinds)
         field = rng.choice([field for field in fields if field.kind == kind])
         old = int.from_bytes(out[field.place : field.place + field.size], "little")
-        number = rng.choice((rng.choice(INTEGERS), old + 1, old - 1, old * 2, old ^ 1 << rng.randrange(64)))
+        number = rng.choice(
+            (rng.choice(INTEGERS), old + 1, old - 1, old * 2, old ^ 1 << rng.randrange(64))
+        )
         number &= (1 << 8 * field.size) - 1
         out[field.place : field.place + field.size] = number.to_bytes(field.size, "little")
     return bytes(out)
@@ -171,7 +107,9 @@ def _any_value(rng: Random) -> tuple[int, Scalar | Items]:
     type_id = rng.choice((U32, U32, U32, I32, F32, BOOL, STRING, ARRAY, 10, 11, 12, 0))
     if type_id == ARRAY:
         item = rng.choice((U32, I32, F32, STRING, BOOL))
-        return ARRAY, Items(item, [_scalar(item, rng) for _ in range(rng.choice((0, 1, 2, 3, 4, 300)))])
+        return ARRAY, Items(
+            item, [_scalar(item, rng) for _ in range(rng.choice((0, 1, 2, 3, 4, 300)))]
+        )
     return type_id, _scalar(type_id, rng)
 
 
@@ -214,7 +152,9 @@ def _add_key(file: GgufFile, rng: Random) -> None:
         key = f"{file.architecture()}.{rng.choice(KEYS)}"
     if rng.random() < 0.7:
         old = file.pair(key)
-        type_id = old.type_id if old and old.type_id in SCALARS else rng.choice((U32, U32, F32, BOOL))
+        type_id = (
+            old.type_id if old and old.type_id in SCALARS else rng.choice((U32, U32, F32, BOOL))
+        )
         file.set(key, type_id, _scalar(type_id, rng))
     else:
         file.set(key, *_any_value(rng))
@@ -297,9 +237,13 @@ def _change_tensors(file: GgufFile, rng: Random) -> None:
     elif kind == 1:
         file.tensors.append(copy.deepcopy(tensor))
     elif kind == 2:
-        tensor.name = rng.choice((*TEXTS, _tensor_name(rng), tensor.name.replace(b"blk.0", b"blk.7")))
+        tensor.name = rng.choice(
+            (*TEXTS, _tensor_name(rng), tensor.name.replace(b"blk.0", b"blk.7"))
+        )
     elif kind == 3:
-        file.tensors.append(Tensor(_tensor_name(rng), list(tensor.shape), tensor.type_id, tensor.data))
+        file.tensors.append(
+            Tensor(_tensor_name(rng), list(tensor.shape), tensor.type_id, tensor.data)
+        )
     elif kind == 4:
         tensor.offset = rng.choice((*INTEGERS, 32 * rng.randrange(1 << 12)))
     else:
@@ -308,7 +252,9 @@ def _change_tensors(file: GgufFile, rng: Random) -> None:
 
 def _tensor_name(rng: Random) -> bytes:
     name = rng.choice(sorted(TENSOR_NAMES.values())).replace("{bid}", str(rng.randrange(3)))
-    return (name.replace("{xid}", "0") + rng.choice((".weight", ".weight", ".bias", ".scale"))).encode()
+    return (
+        name.replace("{xid}", "0") + rng.choice((".weight", ".weight", ".bias", ".scale"))
+    ).encode()
 
 
 def _reshape(file: GgufFile, rng: Random) -> None:
@@ -357,14 +303,18 @@ def _change_data(file: GgufFile, rng: Random) -> None:
         return
     for tensor in rng.sample(file.tensors, min(len(file.tensors), rng.choice((1, 1, 30)))):
         size = len(tensor.data)
-        pattern = rng.choice((b"", b"\xff", b"\0", b"\0\0\xc0\x7f", b"\0\0\x80\x7f", b"\xff\xff\x7f\x7f"))
+        pattern = rng.choice(
+            (b"", b"\xff", b"\0", b"\0\0\xc0\x7f", b"\0\0\x80\x7f", b"\xff\xff\x7f\x7f")
+        )
         tensor.data = (pattern * size)[:size] if pattern else rng.randbytes(size)
 
 
 def _change_layers(file: GgufFile, rng: Random) -> None:
     """Claim more or fewer layers than there are, or drop one."""
     if rng.random() < 0.5:
-        file.set(f"{file.architecture()}.block_count", U32, rng.choice((0, 1, 3, 100, 512, 513, 2**31)))
+        file.set(
+            f"{file.architecture()}.block_count", U32, rng.choice((0, 1, 3, 100, 512, 513, 2**31))
+        )
     else:
         block = f"blk.{rng.randrange(3)}.".encode()
         file.tensors = [tensor for tensor in file.tensors if not tensor.name.startswith(block)]
@@ -399,4 +349,3 @@ MEANINGFUL: Final[tuple[Callable[[GgufFile, Random], None], ...]] = (
     _change_layers,
     _change_alignment,
 )
-

@@ -1,4 +1,4 @@
-"""The good files that a campaign starts from: tokenizers, architectures and tensor types, all tiny."""
+"""The good files a campaign starts from: tokenizers, architectures and tensor types, all tiny."""
 
 from __future__ import annotations
 
@@ -31,7 +31,11 @@ def bpe(folder: Path) -> GgufFile:
     alphabet = _byte_characters()
     merges = [first + second for first in alphabet[65:75] for second in alphabet[97:105]]
     tokens = [*alphabet, *merges]
-    tokens += ["<|im_start|>", "<|im_end|>", *(f"<|{n}|>" for n in range(VOCABULARY - len(tokens) - 2))]
+    tokens += [
+        "<|im_start|>",
+        "<|im_end|>",
+        *(f"<|{n}|>" for n in range(VOCABULARY - len(tokens) - 2)),
+    ]
     controls = VOCABULARY - len(alphabet) - len(merges)
     file.set("tokenizer.ggml.model", STRING, b"gpt2")
     file.set("tokenizer.ggml.pre", STRING, b"qwen2")
@@ -44,7 +48,11 @@ def bpe(folder: Path) -> GgufFile:
     file.set("tokenizer.ggml.eos_token_id", U32, tokens.index("<|im_end|>"))
     file.set("tokenizer.ggml.bos_token_id", U32, tokens.index("<|im_start|>"))
     for layer in range(LAYERS):
-        for name, size in (("q", HEADS * HEAD_DIM), ("k", KV_HEADS * HEAD_DIM), ("v", KV_HEADS * HEAD_DIM)):
+        for name, size in (
+            ("q", HEADS * HEAD_DIM),
+            ("k", KV_HEADS * HEAD_DIM),
+            ("v", KV_HEADS * HEAD_DIM),
+        ):
             file.tensors.append(_noise(f"blk.{layer}.attn_{name}.bias", [size]))
     return file
 
@@ -53,7 +61,8 @@ def quantised(folder: Path) -> GgufFile:
     """The SentencePiece model with a different simple quantisation in every matrix."""
     file = spm(folder)
     types = [
-        GGMLQuantizationType[name] for name in ("Q8_0", "Q4_0", "Q5_1", "F16", "Q4_1", "BF16", "Q5_0")
+        GGMLQuantizationType[name]
+        for name in ("Q8_0", "Q4_0", "Q5_1", "F16", "Q4_1", "BF16", "Q5_0")
     ]
     matrices = [tensor for tensor in file.tensors if len(tensor.shape) == 2]
     for index, tensor in enumerate(matrices):
@@ -89,7 +98,9 @@ def experts(folder: Path) -> GgufFile:
     file.set("qwen3moe.expert_feed_forward_length", U32, 32)
     for key in ("key_length", "value_length"):
         file.set(f"qwen3moe.attention.{key}", U32, HEAD_DIM)
-    file.tensors = [tensor for tensor in file.tensors if b".ffn_" not in tensor.name or b"norm" in tensor.name]
+    file.tensors = [
+        tensor for tensor in file.tensors if b".ffn_" not in tensor.name or b"norm" in tensor.name
+    ]
     for layer in range(LAYERS):
         block = f"blk.{layer}"
         file.tensors += [
@@ -124,12 +135,19 @@ def sliding(folder: Path) -> GgufFile:
 def recurrent(folder: Path) -> GgufFile:
     """A mamba: no attention, a state per sequence."""
     file = _renamed(spm(folder), "mamba")
-    for key, value in (("conv_kernel", 4), ("inner_size", 128), ("state_size", 8), ("time_step_rank", 4)):
+    for key, value in (
+        ("conv_kernel", 4),
+        ("inner_size", 128),
+        ("state_size", 8),
+        ("time_step_rank", 4),
+    ):
         file.set(f"mamba.ssm.{key}", U32, value)
     for name in ("head_count", "head_count_kv"):
         file.set(f"mamba.attention.{name}", U32, 0)
     file.tensors = [
-        tensor for tensor in file.tensors if b"blk." not in tensor.name or b"attn_norm" in tensor.name
+        tensor
+        for tensor in file.tensors
+        if b"blk." not in tensor.name or b"attn_norm" in tensor.name
     ]
     for layer in range(LAYERS):
         block = f"blk.{layer}"
@@ -160,7 +178,8 @@ def split(folder: Path) -> list[GgufFile]:
 
 
 ORIGINALS: Final[dict[str, Callable[[Path], GgufFile | list[GgufFile]]]] = {
-    each.__name__: each for each in (spm, bpe, quantised, k_quants, experts, sliding, recurrent, split)
+    each.__name__: each
+    for each in (spm, bpe, quantised, k_quants, experts, sliding, recurrent, split)
 }
 """A file by name, or all files of a split model."""
 
