@@ -52,6 +52,19 @@ fn array(type_id: u32, items: &[Vec<u8>]) -> Vec<u8> {
     typed(ARRAY, &out)
 }
 
+fn data_bytes(type_id: u32, shape: &[u64]) -> usize {
+    let elements = shape.iter().product::<u64>() as usize;
+    match type_id {
+        Q4_0 => elements / 32 * 18,
+        // TQ1_0, TQ2_0, I2_S, MXFP4
+        34 => elements / 256 * 54,
+        35 => elements / 256 * 66,
+        36 => elements / 4 + 32,
+        39 => elements / 32 * 17,
+        _ => elements * 4,
+    }
+}
+
 impl Fixture {
     /// Two layers over a vocabulary of `<unk> <s> </s>`, the 256 bytes and `words`.
     pub(crate) fn model(words: &[&str]) -> Self {
@@ -86,12 +99,25 @@ impl Fixture {
         fixture
     }
 
-    /// Appends a tensor of type F32 or `Q4_0` whose data follows that of the one before.
+    /// Appends a tensor whose data follows that of the one before.
     pub(crate) fn push_tensor(&mut self, name: &str, shape: &[u64], type_id: u32) -> &mut Self {
-        let elements = shape.iter().product::<u64>() as usize;
-        let bytes = if type_id == Q4_0 { elements / 32 * 18 } else { elements * 4 };
         self.tensors.push((name.into(), shape.into(), type_id, self.data_bytes as u64));
-        self.data_bytes += bytes.next_multiple_of(32);
+        self.data_bytes += data_bytes(type_id, shape).next_multiple_of(32);
+        self
+    }
+
+    /// Replaces a tensor, or appends it, and lets the data of all follow each other again.
+    pub(crate) fn set_tensor(&mut self, name: &str, shape: &[u64], type_id: u32) -> &mut Self {
+        let tensor = (name.to_owned(), shape.to_vec(), type_id, 0);
+        match self.tensors.iter_mut().find(|tensor| tensor.0 == name) {
+            Some(place) => *place = tensor,
+            None => self.tensors.push(tensor),
+        }
+        self.data_bytes = 0;
+        for (_, shape, type_id, start) in &mut self.tensors {
+            *start = self.data_bytes as u64;
+            self.data_bytes += data_bytes(*type_id, shape).next_multiple_of(32);
+        }
         self
     }
 

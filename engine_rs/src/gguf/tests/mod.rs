@@ -1,5 +1,6 @@
 mod keys;
 mod split;
+mod ternary;
 mod vocabulary;
 
 use std::io::Cursor;
@@ -97,66 +98,6 @@ fn tensor_types_that_crash_or_are_unknown_are_unsupported() {
         };
         assert_eq!(code(change), "gguf_unsupported", "{type_id}");
     }
-}
-
-fn with_matrix(architecture: &str, name: &str, shape: &[u64], type_id: u32) -> Result<GgufSummary> {
-    changed(|f| {
-        for (key, _) in f.pairs.iter_mut().filter(|(key, _)| key.starts_with("llama.")) {
-            *key = key.replace("llama.", &format!("{architecture}."));
-        }
-        f.set_text("general.architecture", architecture);
-        f.tensors.push((name.into(), shape.to_vec(), type_id, 288));
-        f.data_bytes = 288 + 256 + 32;
-    })
-}
-
-#[test]
-fn i2_s_takes_a_quarter_byte_per_weight_and_a_tail() {
-    for architecture in ["bitnet-b1.58", "bitnet-25", "bitnet", "llama"] {
-        let summary = with_matrix(architecture, "blk.0.attn_q.weight", &[256, 4], 36).unwrap();
-        assert_eq!(summary.problem, None);
-        assert!(summary.tensor_types.iter().any(|total| total.name == "I2_S" && total.bytes == 256 + 32));
-        let ternary = summary.ternary.unwrap();
-        assert_eq!((ternary.encoding, ternary.runs_as, ternary.tensors), (Some("I2_S"), vec!["TQ2_0"], 1));
-        assert!(ternary.needs_transcoding);
-        assert_eq!(ternary.squared_relu, architecture.len() > "bitnet".len());
-    }
-    let larger = with_matrix("llama", "blk.0.attn_q.weight", &[128, 9], 36);
-    assert_eq!(larger.unwrap_err().code(), "gguf_invalid");
-    let summary = with_matrix("llama", "blk.0.attn_q.weight", &[128, 8], 36).unwrap();
-    assert_eq!(summary.ternary.unwrap().runs_as, ["Q4_0"]);
-}
-
-#[test]
-fn i2_s_is_refused_where_nothing_would_read_its_scale() {
-    let problem = |architecture, name, shape: &[u64]| with_matrix(architecture, name, shape, 36).unwrap().problem;
-    for name in ["output.weight", "blk.0.attn_q.bias", "blk.x.attn_q.weight", "blk.0.attn_qkv.weight"] {
-        assert!(problem("llama", name, &[128, 2]).unwrap().contains(name));
-    }
-    assert!(problem("qwen3", "blk.0.attn_q.weight", &[128, 2]).unwrap().contains("qwen3"));
-    assert!(problem("llama", "blk.0.attn_q.weight", &[128]).unwrap().contains("I2_S"));
-    let uneven = with_matrix("llama", "blk.0.attn_q.weight", &[64, 2], 36);
-    assert_eq!(uneven.unwrap_err().code(), "gguf_invalid");
-}
-
-#[test]
-fn lookup_tables_are_refused_by_their_name() {
-    for (type_id, name) in [(38, "TL1"), (39, "TL2")] {
-        for size in [1, 1 << 20] {
-            let problem = with_matrix("bitnet-b1.58", "blk.0.attn_q.weight", &[256, size], type_id).unwrap().problem;
-            assert!(problem.unwrap().contains(name));
-        }
-    }
-    // In other architectures the number 39 is MXFP4, unless tensors of that size would overlap.
-    let two = |gap: u64| {
-        changed(|f| {
-            f.data_bytes = 4096;
-            f.tensors.push(("blk.0.attn_q.weight".into(), vec![256, 4], 39, 288));
-            f.tensors.push(("blk.0.attn_k.weight".into(), vec![256, 4], 39, 288 + gap));
-        })
-    };
-    assert_eq!(two(544).unwrap().problem, None);
-    assert!(two(512).unwrap().problem.unwrap().contains("TL2"));
 }
 
 #[test]

@@ -1,24 +1,21 @@
-use std::fs::{self, File};
+mod cache;
+
+use std::fs;
 use std::io::Cursor;
 use std::path::{Path, PathBuf};
-use std::sync::Barrier;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::thread;
-use std::time::{Duration, SystemTime};
 
 use proptest::prelude::*;
 
 use super::codes::Encoding;
-use super::{Cache, Pruned, prepare};
-use crate::error::{EngineError, Result};
+use super::{Cache, prepare};
+use crate::error::Result;
 use crate::gguf::fixture::Fixture;
 use crate::gguf::{self, GgufSummary, Layout, MetaValue, inspect_layout};
 
 const SCALE: f32 = 0.123_456_79;
 const QUERY: &str = "blk.0.attn_q.weight";
 const DOWN: &str = "blk.0.ffn_down.weight";
-const DOWN_START: usize = 576;
-const DATA_BYTES: usize = 704;
+const LAST: &str = "blk.1.ffn_down.weight";
 
 /// The values of `I2_S`, one by one, as its definition has them.
 fn values_of_i2_s(codes: &[u8]) -> Vec<i8> {
@@ -83,17 +80,19 @@ proptest! {
     }
 }
 
-/// One layer's worth of ternary matrices: rows of 256 and of 128.
+/// A model with two ternary matrices, their rows of 256 and of 128.
 fn model(architecture: &str) -> Fixture {
-    let mut fixture = Fixture::model(&["hello"]);
-    for (key, _) in fixture.pairs.iter_mut().filter(|(key, _)| key.starts_with("llama.")) {
-        *key = key.replace("llama.", &format!("{architecture}."));
-    }
-    fixture.set_text("general.architecture", architecture).set_u32("general.file_type", 40);
-    fixture.tensors.push((QUERY.into(), vec![256, 4], 36, 288));
-    fixture.tensors.push((DOWN.into(), vec![128, 3], 36, DOWN_START as u64));
-    fixture.data_bytes = DATA_BYTES;
+    let mut fixture = Fixture::model(&["h", "e", "he"]);
+    fixture.rename(architecture).set_u32("general.file_type", 40);
+    fixture.set_tensor(QUERY, &[256, 4], 36).set_tensor(DOWN, &[128, 3], 36);
     fixture
+}
+
+/// Where the data of a tensor ends in a file of these many bytes.
+fn end_of(fixture: &Fixture, name: &str, file_bytes: usize) -> usize {
+    let (_, shape, _, start) = fixture.tensors.iter().find(|tensor| tensor.0 == name).unwrap();
+    let bytes = shape.iter().product::<u64>() / 4 + 32;
+    file_bytes - fixture.data_bytes + (start + bytes) as usize
 }
 
 /// The bytes of a file, its data a pattern, its codes ternary values.
@@ -103,8 +102,9 @@ fn bytes_of(fixture: &Fixture) -> Vec<u8> {
     for (index, byte) in bytes[data..].iter_mut().enumerate() {
         *byte = [0x00, 0x15, 0x9A, 0x61, 0xA2][index * index % 5];
     }
-    for end in [DOWN_START, DATA_BYTES] {
-        bytes[data + end - 32..][..4].copy_from_slice(&SCALE.to_le_bytes());
+    for name in [QUERY, DOWN] {
+        let end = end_of(fixture, name, bytes.len());
+        bytes[end - 32..end - 28].copy_from_slice(&SCALE.to_le_bytes());
     }
     bytes
 }
@@ -191,7 +191,7 @@ fn the_transcoded_weights_are_those_of_the_source() {
     for name in ["output_norm.weight", "token_embd.weight"] {
         assert_eq!(result.tensor(name), source.tensor(name));
     }
-    assert_eq!(result.layout.tensors.len(), 6);
+    assert_eq!(result.layout.tensors.len(), source.layout.tensors.len() + 2);
 }
 
 #[test]
@@ -231,7 +231,7 @@ fn other_architectures_keep_their_name_and_activation() {
 #[test]
 fn the_fork_s_architectures_are_renamed_whatever_holds_their_weights() {
     let mut fixture = model("bitnet-b1.58");
-    fixture.tensors.truncate(2);
+    fixture.set_tensor(QUERY, &[64, 4], 0).set_tensor(DOWN, &[64, 4], 0);
     let result = Opened::at(&Place::new(&fixture.bytes()).prepare().unwrap().0);
     assert_eq!(result.summary.architecture, "bitnet");
     assert_eq!(result.summary.metadata.get("general.file_type"), Some(&MetaValue::Unsigned(40)));
@@ -254,9 +254,10 @@ fn a_byte_pair_vocabulary_without_a_pre_tokenizer_gets_that_of_llama_3() {
 #[test]
 fn a_scale_tensor_that_was_there_is_multiplied_in() {
     let mut fixture = model("bitnet");
-    fixture.tensors.insert(0, ("blk.0.attn_q.scale".into(), vec![1], 0, DATA_BYTES as u64));
+    fixture.push_tensor("blk.0.attn_q.scale", &[1], 0);
     let mut bytes = bytes_of(&fixture);
-    bytes.extend(2.5_f32.to_le_bytes());
+    let last = bytes.len() - 32;
+    bytes[last..last + 4].copy_from_slice(&2.5_f32.to_le_bytes());
     let result = Opened::at(&Place::new(&bytes).prepare().unwrap().0);
     assert_eq!(result.tensor("blk.0.attn_q.scale").2, (SCALE * 2.5).to_le_bytes());
     assert_eq!(result.tensor("blk.0.ffn_down.scale").2, SCALE.to_le_bytes());
@@ -280,9 +281,10 @@ fn the_library_never_sees_a_file_that_is_not_transcoded() {
 
 #[test]
 fn codes_and_scales_that_cannot_be_are_refused_and_leave_nothing() {
-    let whole = bytes_of(&model("llama"));
-    let data = whole.len() - DATA_BYTES;
-    let changes = [(data + 300, vec![0xFF]), (data + DATA_BYTES - 32, f32::NAN.to_le_bytes().to_vec())];
+    let fixture = model("llama");
+    let whole = bytes_of(&fixture);
+    let end = end_of(&fixture, DOWN, whole.len());
+    let changes = [(end - 33, vec![0xFF]), (end - 32, f32::NAN.to_le_bytes().to_vec())];
     for (at, wrong) in changes {
         let mut bytes = whole.clone();
         bytes[at..at + wrong.len()].copy_from_slice(&wrong);
@@ -290,161 +292,4 @@ fn codes_and_scales_that_cannot_be_are_refused_and_leave_nothing() {
         assert_eq!(place.prepare().unwrap_err().code(), "gguf_invalid");
         assert_eq!(place.cached("gguf").len() + place.cached("partial").len(), 0);
     }
-}
-
-#[test]
-fn what_was_transcoded_once_is_used_again() {
-    let place = Place::of("llama");
-    let (first, told) = place.prepare().unwrap();
-    assert!(told > 0);
-    assert_eq!(place.prepare().unwrap(), (first, 0));
-}
-
-#[test]
-fn a_source_is_known_wherever_it_lies() {
-    let place = Place::of("llama");
-    let (first, _) = place.prepare().unwrap();
-    let moved = place.folder.path().join("moved.gguf");
-    fs::rename(&place.source, &moved).unwrap();
-    assert_eq!(prepare(&moved, &place.cache, &mut |_| panic!("transcoded again")).unwrap().path(), first);
-}
-
-#[test]
-fn another_source_of_the_same_name_is_transcoded() {
-    let place = Place::of("llama");
-    let (first, _) = place.prepare().unwrap();
-    let unchanged = fs::metadata(&place.source).unwrap().modified().unwrap();
-    let mut bytes = fs::read(&place.source).unwrap();
-    let scale = bytes.len() - 32;
-    bytes[scale..scale + 4].copy_from_slice(&1_f32.to_le_bytes());
-    fs::write(&place.source, &bytes).unwrap();
-    File::options().write(true).open(&place.source).unwrap().set_modified(unchanged).unwrap();
-    let (second, told) = place.prepare().unwrap();
-    assert!(second != first && told > 0);
-    File::options().write(true).open(&place.source).unwrap().set_modified(SystemTime::UNIX_EPOCH).unwrap();
-    assert!(place.prepare().unwrap().1 > 0);
-}
-
-#[test]
-fn a_damaged_result_is_made_anew() {
-    let place = Place::of("bitnet-b1.58");
-    let (path, _) = place.prepare().unwrap();
-    let whole = fs::read(&path).unwrap();
-    let mut damaged = vec![Vec::new(), whole[..whole.len() - 1].to_vec(), whole[..50].to_vec()];
-    for at in [10, whole.len() - 1, whole.len() - 40, whole.len() - 90] {
-        let mut bytes = whole.clone();
-        bytes[at] ^= 1;
-        damaged.push(bytes);
-    }
-    for bytes in damaged {
-        fs::write(&path, bytes).unwrap();
-        assert!(place.prepare().unwrap().1 > 0);
-        assert_eq!(fs::read(&path).unwrap(), whole);
-    }
-}
-
-#[test]
-fn who_gives_up_in_the_middle_leaves_nothing() {
-    let place = Place::of("llama");
-    let stopped = prepare(&place.source, &place.cache, &mut |share| {
-        if share > 0.5 { Err(EngineError::ShuttingDown) } else { Ok(()) }
-    });
-    assert_eq!(stopped.unwrap_err().code(), "shutting_down");
-    assert_eq!(place.cached("gguf").len() + place.cached("partial").len(), 0);
-    place.prepare().unwrap();
-}
-
-#[test]
-fn what_a_killed_process_left_is_removed() {
-    let place = Place::of("llama");
-    let cache = place.folder.path().join("cache");
-    fs::create_dir(&cache).unwrap();
-    fs::write(cache.join(".tmpAbCdEf.partial"), b"GGUF").unwrap();
-    place.prepare().unwrap();
-    assert_eq!((place.cached("gguf").len(), place.cached("partial").len()), (1, 0));
-}
-
-#[test]
-fn of_many_that_want_the_same_file_one_writes_it() {
-    let place = Place::of("llama");
-    let (start, writers) = (Barrier::new(8), AtomicUsize::new(0));
-    thread::scope(|scope| {
-        for _ in 0..8 {
-            scope.spawn(|| {
-                start.wait();
-                let mut wrote = false;
-                // Who waits hears 0.
-                let prepared = prepare(&place.source, &place.cache, &mut |share| {
-                    wrote |= share > 0.0;
-                    Ok(())
-                });
-                assert!(Opened::at(prepared.unwrap().path()).summary.problem.is_none());
-                writers.fetch_add(usize::from(wrote), Ordering::Relaxed);
-            });
-        }
-    });
-    assert_eq!((writers.into_inner(), place.cached("gguf").len()), (1, 1));
-}
-
-/// Two transcoded files; the first was used longer ago.
-fn two_files(place: &mut Place) -> [(PathBuf, u64); 2] {
-    let mut files = ["llama", "bitnet"].map(|architecture| {
-        fs::write(&place.source, bytes_of(&model(architecture))).unwrap();
-        place.prepare().unwrap().0
-    });
-    let long_ago = SystemTime::now() - Duration::from_secs(3600);
-    File::options().write(true).open(&files[0]).unwrap().set_modified(long_ago).unwrap();
-    files.each_mut().map(|path| (path.clone(), fs::metadata(&*path).unwrap().len()))
-}
-
-#[test]
-fn pruning_removes_the_least_recently_used_first() {
-    let mut place = Place::of("llama");
-    let [(older, older_bytes), (newer, newer_bytes)] = two_files(&mut place);
-    assert_eq!(place.cache.prune(older_bytes + newer_bytes).unwrap(), Pruned::default());
-    assert_eq!(place.cache.prune(newer_bytes).unwrap(), Pruned { files: 1, bytes: older_bytes });
-    assert_eq!((older.exists(), newer.exists()), (false, true));
-    assert_eq!(place.cache.prune(0).unwrap(), Pruned { files: 1, bytes: newer_bytes });
-    assert_eq!(place.cache.prune(0).unwrap(), Pruned::default());
-}
-
-#[test]
-fn pruning_a_cache_that_was_never_used_removes_nothing() {
-    let place = Place::of("llama");
-    assert_eq!(place.cache.prune(0).unwrap(), Pruned::default());
-}
-
-#[test]
-fn a_new_file_makes_the_oldest_leave_when_the_limit_is_reached() {
-    let mut place = Place::of("llama");
-    let [(older, older_bytes), (newer, newer_bytes)] = two_files(&mut place);
-    place.cache = Cache::new(place.folder.path().join("cache"), older_bytes + newer_bytes);
-    fs::write(&place.source, bytes_of(&model("bitnet-25"))).unwrap();
-    let (newest, _) = place.prepare().unwrap();
-    assert_eq!((older.exists(), newer.exists(), newest.exists()), (false, true, true));
-}
-
-#[test]
-fn a_cache_that_cannot_be_written_is_told_by_its_folder() {
-    let mut place = Place::of("llama");
-    place.cache = Cache::new(place.source.join("below a file"), u64::MAX);
-    let error = place.prepare().unwrap_err();
-    assert_eq!(error.code(), "model_load_failed");
-    assert!(error.to_string().contains("below a file"), "{error}");
-}
-
-#[test]
-fn what_the_disk_cannot_hold_is_refused_before_anything_is_written() {
-    let mut fixture = model("llama");
-    // Many tensors may lie in one place of the source, but not of the result: 256 GiB each.
-    fixture.tensors.truncate(2);
-    for number in 0..256 {
-        fixture.tensors.push((format!("blk.{number}.ffn_up.weight"), vec![256, 1 << 32], 36, 0));
-    }
-    let place = Place::new(&fixture.bytes());
-    let header = fs::metadata(&place.source).unwrap().len();
-    File::options().write(true).open(&place.source).unwrap().set_len(header + (257 << 30)).unwrap();
-    let error = place.prepare().unwrap_err();
-    assert!(error.to_string().contains("MB are free"), "{error}");
-    assert_eq!(place.cached("gguf").len() + place.cached("partial").len(), 0);
 }
