@@ -349,10 +349,11 @@ def _finish(writer: GGUFWriter, embeddings: Any, output: Any | None) -> Path:
     writer.add_tensor("output_norm.weight", np.ones(DIM, dtype=np.float32))
     if output is not None:
         writer.add_tensor("output.weight", _float32(output))
-    _write(writer)
+    return _write(writer)
 
 
-def _write(writer: GGUFWriter) -> None:
+def _write(writer: GGUFWriter) -> Path:
+    """Write what was added and return the file, of a split model the first one."""
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
