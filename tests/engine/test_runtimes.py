@@ -160,6 +160,46 @@ def test_each_platform_has_its_package(
     assert runtimes.install() == folder
 
 
+@pytest.mark.parametrize("gpu", runtimes.GPUS)
+def test_a_gpu_has_a_package_of_its_own(
+    home: Path, monkeypatch: pytest.MonkeyPatch, gpu: runtimes.Gpu
+) -> None:
+    monkeypatch.setattr(runtimes, "_platform", lambda: "win-x64")
+    monkeypatch.setattr(sys, "platform", "win32")
+    monkeypatch.setattr(shutil, "which", lambda _: None)
+    manifest = json.loads((runtimes.PACKAGES / f"win-x64-{gpu}" / "package.json").read_bytes())
+    ((name, version),) = manifest["dependencies"].items()
+    folder = runtimes.runtimes_folder() / f"npm-{name.rpartition('/')[2]}-{version}"
+    folder.mkdir(parents=True)
+    assert runtimes.install(gpu=gpu) == folder
+
+
+def test_a_platform_without_a_package_for_such_gpus_is_told_so(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runtimes, "_platform", lambda: "linux-arm64")
+    with pytest.raises(EngineError, match="npm has no cuda runtime") as refusal:
+        runtimes.install(gpu="cuda")
+    assert refusal.value.code == "library_not_found"
+
+
+def test_siblings_are_told_apart_and_the_newest_with_a_gpu_comes_first(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runtimes, "_platform", lambda: "linux-x64")
+    for name in ("-3.22.1", "-vulkan-3.22.1", "-cuda-3.9.0", "-3.9.0", "-other-3.22.1"):
+        (runtimes.runtimes_folder() / f"npm-linux-x64{name}" / "bins" / "x").mkdir(parents=True)
+    found = [(name, version) for name, origin, _, version in runtimes.folders() if origin == "npm"]
+    assert found == [
+        ("npm-linux-x64-vulkan", "3.22.1"),
+        ("npm-linux-x64", "3.22.1"),
+        ("npm-linux-x64-cuda", "3.9.0"),
+        ("npm-linux-x64", "3.9.0"),
+    ]
+    ((_, _, places, _),) = runtimes.folders("npm-linux-x64-vulkan")
+    assert [place.parent.parent.name for place in places] == ["npm-linux-x64-vulkan-3.22.1"]
+
+
 @pytest.mark.parametrize(
     ("machine", "library", "reason"),
     [

