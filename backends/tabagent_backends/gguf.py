@@ -85,7 +85,7 @@ class GgufBackend(Backend):
             context_length=info["context_length"],
             parallel=info["parallel"],
             size_bytes=info["size_bytes"],
-            device="gpu" if self.config.gpu_layers else "cpu",
+            device="gpu" if info["gpu_layers"] else "cpu",
         )
 
     async def unload(self, model: str) -> None:

@@ -11,10 +11,20 @@ export interface SystemInfo {
   } | null;
   memory: { available: number; total: number } | null;
   gpus: Record<string, unknown>[];
+  gpu_runtimes: GpuRuntime[];
   runtime: { id: string; path: string; variant: string; version: string; reason: string } | null;
   candidates: Candidate[];
   backends: { name: string; version: string | null; works: boolean; reason: string }[];
   transports: { name: string; works: boolean; reason: string }[];
+}
+
+/** A runtime with a module for GPUs, and the devices that it finds. */
+export interface GpuRuntime {
+  id: string;
+  version: string;
+  interfaces: string[];
+  devices: { name: string; description: string; memory: number }[];
+  reason: string;
 }
 
 /** A runtime that was found. */

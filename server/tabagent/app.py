@@ -240,8 +240,6 @@ def backend_config(config: Config) -> BackendConfig:
 
     :raises RequestError: `not_supported`.
     """
-    if config.gpu_layers == "auto":
-        raise RequestError("not_supported", "--gpu-layers auto: name the number of layers")
     if config.cache_disk is not None:
         raise RequestError("not_supported", "--cache-disk: caches stay in memory")
     return BackendConfig(

@@ -109,7 +109,7 @@ class Config(Struct, frozen=True, kw_only=True):
         model: Each `PATH` or `ID=PATH`.
         host: Address to bind; None is 127.0.0.1, and ::1 where it exists.
         ctx_size: Tokens per request.
-        gpu_layers: Layers on the GPU; 0 is CPU only.
+        gpu_layers: Layers on the GPU; 0 is CPU only, auto as many as fit.
         tls_cert: File with the certificate to show; None is plain HTTP.
         tls_key: File with its key, unless that is in the same file.
         trusted_proxy: Addresses whose `X-Forwarded-*` headers are believed.

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from functools import cache
+from threading import Lock
+from typing import TYPE_CHECKING, Any, Final
 
 from . import __version__
 
@@ -13,14 +15,21 @@ if TYPE_CHECKING:
 __all__ = ["system_info"]
 
 
+_ASKING_DRIVERS: Final = Lock()
+
+
 def system_info(registry: Registry, config: BackendConfig) -> dict[str, Any]:
-    """Look at the machine, the runtimes and the plugins; blocks for some tens of milliseconds."""
+    """Look at the machine, the runtimes and the plugins; blocks for some tens of milliseconds.
+
+    The first time it asks GPU drivers too, which may take some seconds.
+    """
     runtimes = _runtimes(config.runtime)
     return {
         "version": __version__,
         **_machine(config.threads),
         **runtimes,
         "advice": _advice(runtimes["runtime"]),
+        "gpu_runtimes": _gpu_runtimes(runtimes["candidates"]),
         "backends": _backends(registry, config),
         "transports": _transports(registry),
     }
@@ -53,21 +62,51 @@ def _runtimes(runtime: str | None) -> dict[str, Any]:
     try:
         found = list_runtimes(runtime)
     except EngineError as error:
-        refused = {
+        refused: dict[str, Any] = {
             "id": runtime,
             "path": runtime,
             "variant": "",
             "version": "",
             "allowed": False,
             "score": 0,
+            "gpu": [],
         }
         return {"runtime": None, "candidates": [{**refused, "reason": str(error)}]}
-    shown = ("id", "path", "variant", "version", "allowed", "score", "reason")
+    shown = ("id", "path", "variant", "version", "allowed", "score", "gpu", "reason")
     candidates = [{key: dict(each)[key] for key in shown} for each in found]
     chosen = next((dict(each) for each in found if each["chosen"]), None)
     if chosen is not None:
         chosen = {key: chosen[key] for key in ("id", "path", "variant", "version", "reason")}
     return {"runtime": chosen, "candidates": candidates}
+
+
+def _gpu_runtimes(candidates: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The runtimes with GPU modules that may run here, and the devices that each of them finds."""
+    able = [each for each in candidates if each["gpu"] and each["allowed"]]
+    runtimes = {each["path"]: each for each in able}.values()
+    return [
+        {"id": each["id"], "version": each["version"], "interfaces": each["gpu"], **found}
+        for each in runtimes
+        for found in [_devices(each["path"])]
+    ]
+
+
+def _devices(libllama: str) -> dict[str, Any]:
+    with _ASKING_DRIVERS:
+        return _devices_once(libllama)
+
+
+@cache
+def _devices_once(libllama: str) -> dict[str, Any]:
+    from tabagent_engine import EngineError
+    from tabagent_engine.gpus import gpu_devices
+
+    try:
+        found = gpu_devices(libllama)
+    except EngineError as error:
+        return {"devices": [], "reason": str(error)}
+    shown = ("name", "description", "memory")
+    return {"devices": [{key: dict(each)[key] for key in shown} for each in found], "reason": ""}
 
 
 def _backends(registry: Registry, config: BackendConfig) -> list[dict[str, Any]]:

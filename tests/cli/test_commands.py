@@ -64,8 +64,12 @@ def test_doctor_tells_machines_what_the_contract_says(spawn: Run) -> None:
     assert isinstance(found["gpus"], list)
     assert found["runtime"].keys() == {"id", "path", "variant", "version", "reason"}
     assert all(
-        each.keys() >= {"id", "path", "allowed", "score", "reason"} for each in found["candidates"]
+        each.keys() >= {"id", "path", "allowed", "score", "gpu", "reason"}
+        for each in found["candidates"]
     )
+    with_gpu = {each["id"] for each in found["candidates"] if each["gpu"] and each["allowed"]}
+    assert {each["id"] for each in found["gpu_runtimes"]} == with_gpu
+    assert all(bool(each["devices"]) != bool(each["reason"]) for each in found["gpu_runtimes"])
     assert found["runtime"]["path"] in {each["path"] for each in found["candidates"]}
     backends = {each["name"]: each for each in found["backends"]}
     assert backends["gguf"].keys() == {"name", "installed", "version", "works", "reason"}

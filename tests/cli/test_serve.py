@@ -136,7 +136,6 @@ def test_a_model_that_cannot_be_loaded_ends_it(
         (["--model", "a/m.gguf", "--model", "b/m.gguf"], "invalid_parameter", "'m'"),
         (["--no-model", "--model", "m.gguf"], "invalid_parameter", "--no-model"),
         (["--cache-disk", "1GB"], "not_supported", "--cache-disk"),
-        (["--gpu-layers", "auto"], "not_supported", "--gpu-layers"),
     ],
 )
 def test_wrong_settings_are_usage_errors(

@@ -2,12 +2,13 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from os import PathLike
-from typing import Any, final
+from typing import Any, Literal, final
 
 from tabagent_engine.types import (
     EngineInfo,
     Event,
     GgufSummary,
+    GpuDevice,
     Hardware,
     RuntimeAdvice,
     RuntimeCandidate,
@@ -19,6 +20,7 @@ __all__ = [
     "advise_runtime",
     "detect_hardware",
     "inspect_gguf",
+    "list_gpus",
     "list_runtimes",
     "prune_transcoded",
     "render_template",
@@ -39,7 +41,7 @@ class GgufEngine:
         ctx_size: int | None = None,
         parallel: int = 4,
         threads: int | None = None,
-        gpu_layers: int = 0,
+        gpu_layers: int | Literal["auto"] = ...,
         mmap: bool = True,
         stall_timeout: float = 30.0,
         progress: Callable[[float], object] | None = None,
@@ -50,7 +52,8 @@ class GgufEngine:
         made non-blocking, so the caller may close its own. One byte arrives at the other end when
         `drain` has something new; no second one is sent before `drain` has been called. `runtime`
         is a path, an id or None.
-        `ctx_size` is in tokens per request, `stall_timeout` in seconds.
+        `ctx_size` is in tokens per request, `stall_timeout` in seconds. `gpu_layers` (0) go to a
+        GPU; `auto` means as many as fit, none without a GPU.
         A ternary file that must be transcoded is, into a cache; meanwhile `progress` is called with
         the share done, 0 to 1, on the calling thread, and what it raises ends the work.
         """
@@ -121,6 +124,12 @@ def advise_runtime(variant: str) -> list[RuntimeAdvice]:
 
 def detect_hardware() -> Hardware:
     """What this machine offers to an engine."""
+
+def list_gpus(runtime: str) -> list[GpuDevice]:
+    """The GPUs that the runtime of a path or id finds, which is opened for it.
+
+    Raises EngineError (`library_not_found`, `runtime_conflict`, `invalid_parameter`).
+    """
 
 def list_runtimes(runtime: str | None = None) -> list[RuntimeCandidate]:
     """Judge every runtime found, best first, loading none. `runtime` narrows to a path or id."""

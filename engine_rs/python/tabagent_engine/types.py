@@ -41,8 +41,9 @@ Event: TypeAlias = (
 class EngineInfo(TypedDict):
     """Facts of an opened model.
 
-    `size_bytes` are its tensors, `expected_bytes` the main memory it was expected to take with its
-    cache and the buffers to compute in.
+    `gpu_layers` are on a GPU, the one that makes the logits too. `size_bytes` are its tensors,
+    `expected_bytes` the main memory it was expected to take with its cache and the buffers to
+    compute in.
     """
 
     architecture: str
@@ -51,6 +52,7 @@ class EngineInfo(TypedDict):
     trained_context: int
     parallel: int
     threads: int
+    gpu_layers: int
     vocab_size: int
     size_bytes: int
     expected_bytes: int
@@ -155,7 +157,8 @@ class RuntimeCandidate(TypedDict):
     """One runtime folder with one CPU module, judged.
 
     Candidates come best first; at most one is `chosen`. `path` is the libllama file, `module` the
-    CPU module's unless that is linked in. `score` is 0 when it is not `allowed`; `reason` says why.
+    CPU module's unless that is linked in; `gpu` names the interfaces of its GPU modules. `score` is
+    0 when it is not `allowed`; `reason` says why.
     """
 
     id: str
@@ -166,7 +169,17 @@ class RuntimeCandidate(TypedDict):
     allowed: bool
     score: int
     chosen: bool
+    gpu: list[str]
     reason: str
+
+
+class GpuDevice(TypedDict):
+    """A GPU as a runtime lists it: its short name there, its model, bytes in all and free."""
+
+    name: str
+    description: str
+    memory: int
+    free: int
 
 
 class TensorTotal(TypedDict):

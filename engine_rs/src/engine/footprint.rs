@@ -1,6 +1,5 @@
 //! What a model takes of main memory, and whether that can be had, judged before anything is loaded.
 
-use super::types::EngineOptions;
 use crate::error::{EngineError, Result};
 use crate::gguf::GgufSummary;
 use crate::hardware::Memory;
@@ -28,11 +27,11 @@ pub struct Footprint {
 
 impl Footprint {
     /// Estimates what a model takes with a context of `cells` tokens that reads `batch` tokens at once.
-    pub(super) fn estimate(summary: &GgufSummary, options: &EngineOptions, cells: u64, batch: u64) -> Self {
+    pub(super) fn estimate(summary: &GgufSummary, gpu_layers: u32, cells: u64, batch: u64) -> Self {
         let sizes = &summary.dimensions;
         // Offloaded layers, the output layer being one more, take memory of the GPU instead.
         let layers = u64::from(sizes.block_count) + 1;
-        let offloaded = u64::try_from(options.gpu_layers).map_or(layers, |count| count.min(layers));
+        let offloaded = u64::from(gpu_layers).min(layers);
         let kept = |bytes: u64| (u128::from(bytes) * u128::from(layers - offloaded) / u128::from(layers)) as u64;
         let stream = u64::from(sizes.embedding_length) * STREAM_BUFFERS;
         let width = stream.saturating_add(feed_forward(summary).saturating_mul(FEED_FORWARD_BUFFERS));

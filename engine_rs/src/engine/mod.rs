@@ -7,6 +7,7 @@
 mod decode;
 mod footprint;
 mod inbox;
+mod offload;
 mod outbox;
 mod pace;
 mod permit;
@@ -24,8 +25,8 @@ use std::time::Instant;
 
 pub use footprint::Footprint;
 pub use types::{
-    EngineInfo, EngineOptions, Event, FinishReason, Logprob, Prompt, Request, RequestId, Timings, TokenLogprob, Usage,
-    Wake,
+    EngineInfo, EngineOptions, Event, FinishReason, GpuLayers, Logprob, Prompt, Request, RequestId, Timings,
+    TokenLogprob, Usage, Wake,
 };
 
 use crate::compatibility;
@@ -77,9 +78,10 @@ impl GgufEngine {
         let memory = Memory::detect();
         let size = sizing::context_size(options, &summary, &memory);
         let cells = u64::from(size) * u64::from(options.parallel);
-        let footprint = Footprint::estimate(&summary, options, cells, u64::from(sizing::BATCH));
+        let gpu_layers = offload::layers(runtime, &summary, options, cells)?;
+        let footprint = Footprint::estimate(&summary, gpu_layers, cells, u64::from(sizing::BATCH));
         footprint.require(&memory)?;
-        let params = ModelParams { gpu_layers: options.gpu_layers, mmap: options.mmap };
+        let params = ModelParams { gpu_layers: gpu_layers as i32, mmap: options.mmap };
         let model = Model::load(runtime, path, &params)?;
         let threads = options.threads.unwrap_or_else(|| compute_threads(&Cpu::detect()).count);
         let context = create_context(&model, size, options.parallel, threads)?;
@@ -91,6 +93,7 @@ impl GgufEngine {
             trained_context: summary.dimensions.context_length,
             parallel: context.n_seq_max(),
             threads,
+            gpu_layers,
             vocab_size: vocab.n_tokens() as u32,
             size_bytes: summary.weight_bytes,
             footprint,

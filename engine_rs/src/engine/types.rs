@@ -18,8 +18,8 @@ pub struct EngineOptions {
     pub parallel: u32,
     /// Most compute threads; `None`: by the cores this process may use.
     pub threads: Option<u32>,
-    /// Layers offloaded to a GPU; 0 keeps everything on the CPU.
-    pub gpu_layers: i32,
+    /// Layers offloaded to a GPU.
+    pub gpu_layers: GpuLayers,
     /// Map the file instead of reading it.
     pub mmap: bool,
     /// A sequence without credit for this long is cancelled.
@@ -32,11 +32,20 @@ impl Default for EngineOptions {
             ctx_size: None,
             parallel: 4,
             threads: None,
-            gpu_layers: 0,
+            gpu_layers: GpuLayers::Count(0),
             mmap: true,
             stall_timeout: Duration::from_secs(30),
         }
     }
+}
+
+/// How many layers go to a GPU.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GpuLayers {
+    /// As many as fit, none without a GPU.
+    Auto,
+    /// So many; 0 keeps everything on the CPU, and more than there are means all.
+    Count(u32),
 }
 
 /// Facts of an opened model.
@@ -54,6 +63,8 @@ pub struct EngineInfo {
     pub parallel: u32,
     /// Most compute threads; fewer while others need the processors.
     pub threads: u32,
+    /// Layers that are on a GPU, the one that makes the logits included.
+    pub gpu_layers: u32,
     /// Entries of the vocabulary.
     pub vocab_size: u32,
     /// Bytes of all tensors.

@@ -3,6 +3,7 @@
 mod abi;
 #[cfg(all(unix, not(target_os = "macos")))]
 mod dependencies;
+mod gpu;
 mod library;
 mod log;
 mod profile;
@@ -11,11 +12,12 @@ mod threadpool;
 
 use std::ffi::{CStr, CString};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use crate::error::{EngineError, Result};
 
 pub(crate) use abi::{Block, Defaults, Layout, MappingField};
+pub use gpu::GpuDevice;
 use library::Libraries;
 pub(crate) use log::{tells_of_memory, with_errors};
 pub use profile::Profile;
@@ -52,6 +54,7 @@ pub struct Runtime {
     pub(crate) model_defaults: Defaults,
     pub(crate) context_defaults: Defaults,
     pub(crate) threadpool: Option<ThreadpoolApi>,
+    gpus: OnceLock<Result<Vec<GpuDevice>>>,
     /// Last, so that it outlives everything resolved from it.
     _libraries: Libraries,
 }
@@ -121,6 +124,7 @@ impl Runtime {
             model_defaults,
             context_defaults,
             threadpool,
+            gpus: OnceLock::new(),
             _libraries: libraries,
         })
     }

@@ -17,6 +17,8 @@ pub(crate) enum LlamaVocab {}
 pub(crate) enum LlamaMemory {}
 /// A `ggml_backend_reg`.
 pub(crate) enum GgmlBackendReg {}
+/// A `ggml_backend_dev_t`.
+pub(crate) enum GgmlBackendDevice {}
 /// A `ggml_threadpool`.
 pub(crate) enum GgmlThreadpool {}
 
@@ -114,6 +116,11 @@ symbols! {
         tensor_data: fn(*const GgmlTensor) -> *mut c_void = "ggml_get_data";
         tensor_elements: fn(*const GgmlTensor) -> i64 = "ggml_nelements";
         tensor_bytes: fn(*const GgmlTensor) -> usize = "ggml_nbytes";
+        backend_reg_dev_count: fn(*mut GgmlBackendReg) -> usize = "ggml_backend_reg_dev_count";
+        backend_reg_dev_get: fn(*mut GgmlBackendReg, usize) -> *mut GgmlBackendDevice = "ggml_backend_reg_dev_get";
+        backend_dev_name: fn(*mut GgmlBackendDevice) -> *const c_char = "ggml_backend_dev_name";
+        backend_dev_description: fn(*mut GgmlBackendDevice) -> *const c_char = "ggml_backend_dev_description";
+        backend_dev_memory: fn(*mut GgmlBackendDevice, *mut usize, *mut usize) = "ggml_backend_dev_memory";
     }
 }
 

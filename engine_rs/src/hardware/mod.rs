@@ -36,7 +36,7 @@ pub use gpu::Gpu;
 pub use load::{Load, Sample};
 pub use memory::Memory;
 pub use release::release_variants;
-pub use runtime::{Candidate, Origin, RuntimeFolder, choose, judge};
+pub use runtime::{Candidate, Origin, RuntimeFolder, choose, judge, prefer_gpus};
 pub use threads::{Threads, compute_threads};
 pub use variant::Verdict;
 

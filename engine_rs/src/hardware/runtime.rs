@@ -103,6 +103,14 @@ pub fn judge(folders: &[RuntimeFolder], cpu: &Cpu) -> Vec<Candidate> {
     candidates
 }
 
+/// Puts candidates with a GPU module before others of their kind.
+pub fn prefer_gpus(candidates: &mut [Candidate]) {
+    // The sort is stable: among these, the best stays the first.
+    candidates.sort_by_key(|candidate| {
+        (Reverse(candidate.allowed), candidate.origin.rank(), candidate.spec.gpu_modules().is_empty())
+    });
+}
+
 /// The first candidate, if it may run; else why none may.
 pub fn choose(candidates: &[Candidate]) -> Result<RuntimeSpec> {
     const REMEDY: &str = "`tabagent runtime install` fetches one with builds for every processor";

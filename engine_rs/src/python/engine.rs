@@ -11,8 +11,8 @@ use super::bitnet::{cache, prepare};
 use super::hardware::{open_runtime, runtime_folders};
 use super::invalid;
 use crate::compatibility;
-use crate::engine::{self, EngineOptions, Event, Prompt, Request, TokenLogprob};
-use crate::error::Result;
+use crate::engine::{self, EngineOptions, Event, GpuLayers, Prompt, Request, TokenLogprob};
+use crate::error::{EngineError, Result};
 use crate::gguf;
 use crate::sampler::SamplingParams;
 use crate::waker::SocketWaker;
@@ -27,11 +27,29 @@ enum PromptArgument {
     Tokens(Vec<i32>),
 }
 
+#[derive(FromPyObject)]
+enum GpuLayersArgument {
+    Count(u32),
+    Word(String),
+}
+
+impl TryFrom<GpuLayersArgument> for GpuLayers {
+    type Error = EngineError;
+
+    fn try_from(argument: GpuLayersArgument) -> Result<Self> {
+        match argument {
+            GpuLayersArgument::Count(count) => Ok(Self::Count(count)),
+            GpuLayersArgument::Word(word) if word == "auto" => Ok(Self::Auto),
+            GpuLayersArgument::Word(word) => Err(invalid("gpu_layers", format!("{word:?} is no number of layers"))),
+        }
+    }
+}
+
 #[pymethods]
 impl GgufEngine {
     #[staticmethod]
-    #[pyo3(signature = (model_path, *, wake_fd, runtime=None, ctx_size=None, parallel=4, threads=None, gpu_layers=0,
-        mmap=true, stall_timeout=30.0, progress=None))]
+    #[pyo3(signature = (model_path, *, wake_fd, runtime=None, ctx_size=None, parallel=4, threads=None,
+        gpu_layers=GpuLayersArgument::Count(0), mmap=true, stall_timeout=30.0, progress=None))]
     fn open(
         py: Python<'_>,
         model_path: PathBuf,
@@ -40,7 +58,7 @@ impl GgufEngine {
         ctx_size: Option<u32>,
         parallel: u32,
         threads: Option<u32>,
-        gpu_layers: i32,
+        gpu_layers: GpuLayersArgument,
         mmap: bool,
         stall_timeout: f64,
         progress: Option<Py<PyAny>>,
@@ -48,11 +66,12 @@ impl GgufEngine {
         let stall_timeout =
             Duration::try_from_secs_f64(stall_timeout).map_err(|error| invalid("stall_timeout", error.to_string()))?;
         let waker = SocketWaker::new(wake_fd).map_err(|error| invalid("wake_fd", error.to_string()))?;
+        let gpu_layers = gpu_layers.try_into()?;
         let options = EngineOptions { ctx_size, parallel, threads, gpu_layers, mmap, stall_timeout };
         let folders = runtime_folders(py, runtime)?;
         let cache = cache(py)?;
         py.detach(|| {
-            let runtime = open_runtime(runtime, &folders)?;
+            let runtime = open_runtime(runtime, &folders, gpu_layers)?;
             compatibility::require_for_source(&runtime, &gguf::inspect(&model_path)?)?;
             let prepared = prepare(&model_path, &cache, progress)?;
             Ok(Self(engine::GgufEngine::open(&runtime, prepared.path(), &options, Box::new(waker))?))
@@ -69,6 +88,7 @@ impl GgufEngine {
             trained_context: info.trained_context,
             parallel: info.parallel,
             threads: info.threads,
+            gpu_layers: info.gpu_layers,
             vocab_size: info.vocab_size,
             size_bytes: info.size_bytes,
             expected_bytes: info.footprint.total(),
@@ -164,6 +184,7 @@ struct Info {
     trained_context: u32,
     parallel: u32,
     threads: u32,
+    gpu_layers: u32,
     vocab_size: u32,
     size_bytes: u64,
     expected_bytes: u64,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use pyo3::prelude::*;
 
+use crate::engine::GpuLayers;
 use crate::error::Result;
 use crate::ffi::{Runtime, RuntimeSpec};
 use crate::hardware::{self, Candidate, Cpu, RuntimeFolder};
@@ -19,12 +20,43 @@ pub fn runtime_folders(py: Python<'_>, runtime: Option<&str>) -> PyResult<Vec<Ru
     Ok(folders.collect::<Result<_>>()?)
 }
 
-/// Opens the best runtime. Who names none gets the one that is open already: a process has but one.
-pub fn open_runtime(wanted: Option<&str>, folders: &[RuntimeFolder]) -> Result<Arc<Runtime>> {
+/// Opens the best runtime, for layers on a GPU the best that has a module for one. Who names none gets the one that
+/// is open already: a process has but one.
+pub fn open_runtime(wanted: Option<&str>, folders: &[RuntimeFolder], layers: GpuLayers) -> Result<Arc<Runtime>> {
     match Runtime::opened() {
         Some(runtime) if wanted.is_none() => Ok(runtime),
-        _ => Runtime::open(&hardware::choose(&judge(folders))?),
+        _ => {
+            let mut candidates = judge(folders);
+            if matches!(layers, GpuLayers::Count(1..)) {
+                hardware::prefer_gpus(&mut candidates);
+            }
+            Runtime::open(&hardware::choose(&candidates)?)
+        }
     }
+}
+
+/// The devices of the best runtime that has a GPU module; opens it, so it is for a process of its own.
+#[pyfunction]
+pub fn list_gpus(py: Python<'_>, runtime: &str) -> PyResult<Vec<GpuDevice>> {
+    let folders = runtime_folders(py, Some(runtime))?;
+    py.detach(|| {
+        let runtime = open_runtime(Some(runtime), &folders, GpuLayers::Count(1))?;
+        let gpus = runtime.gpus()?.iter().map(|device| GpuDevice {
+            name: device.name.clone(),
+            description: device.description.clone(),
+            memory: device.memory.0,
+            free: device.memory.1,
+        });
+        Ok(gpus.collect())
+    })
+}
+
+#[derive(IntoPyObject)]
+pub struct GpuDevice {
+    name: String,
+    description: String,
+    memory: u64,
+    free: u64,
 }
 
 fn judge(folders: &[RuntimeFolder]) -> Vec<Candidate> {
@@ -41,6 +73,7 @@ pub struct Runnable {
     allowed: bool,
     score: u32,
     chosen: bool,
+    gpu: Vec<&'static str>,
     reason: String,
 }
 
@@ -64,8 +97,9 @@ fn runnable(candidate: Candidate, chosen: Option<&RuntimeSpec>) -> Runnable {
     let Candidate { spec, allowed, score, .. } = candidate;
     let chosen = chosen.filter(|one| (&one.libllama, &one.cpu_module) == (&spec.libllama, &spec.cpu_module));
     Runnable {
-        id: spec.id,
         path: text(&spec.libllama),
+        gpu: spec.gpu_modules().into_iter().map(|(interface, _)| interface).collect(),
+        id: spec.id,
         module: spec.cpu_module.as_deref().map(text),
         variant: spec.variant,
         version: spec.version,

@@ -39,7 +39,7 @@ mod _native {
     #[pymodule_export]
     use super::gguf::inspect_gguf;
     #[pymodule_export]
-    use super::hardware::{advise_runtime, detect_hardware, list_runtimes};
+    use super::hardware::{advise_runtime, detect_hardware, list_gpus, list_runtimes};
     #[pymodule_export]
     use super::template::render_template;
 

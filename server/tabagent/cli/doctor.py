@@ -41,6 +41,7 @@ def _show(found: dict[str, Any], paths: Paths) -> None:
             ("TabAgent", found["version"]),
             *hardware_pairs(found),
             ("runtime", _runtime(chosen) if chosen else "none: see the reasons below"),
+            *[("GPU runtime", _gpu_runtime(each)) for each in found["gpu_runtimes"]],
             ("settings", str(paths.config_file)),
             ("models", str(paths.models)),
         ]
@@ -61,6 +62,13 @@ def _show(found: dict[str, Any], paths: Paths) -> None:
         ],
         "no plugins are installed",
     )
+
+
+def _gpu_runtime(found: dict[str, Any]) -> str:
+    devices = [
+        f"{each['name']} {each['description']}, {size(each['memory'])}" for each in found["devices"]
+    ]
+    return f"{found['id']} {found['version']}: {'; '.join(devices) or found['reason']}"
 
 
 def _runtime(chosen: dict[str, Any]) -> str:

@@ -52,7 +52,7 @@ serve = click.Command(
         _option("--ctx-size", "N", "Tokens per request; by default min(trained, 8192, what fits)."),
         _option("--parallel", "N", "Requests decoded together; by default 4."),
         _option("--threads", "N", "Compute threads; by default one per core."),
-        _option("--gpu-layers", "auto|N", "Layers on the GPU; by default 0."),
+        _option("--gpu-layers", "auto|N", "Layers on the GPU; by default 0. auto: as many as fit."),
         _switch("--no-mmap", "Read model files instead of mapping them."),
         _option("--cache-disk", "SIZE", "Keep prefixes on disk; off by default."),
         _option("--token", "TOKEN", "What callers may show as Bearer token."),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, ClassVar, TypeAlias
+from typing import TYPE_CHECKING, ClassVar, Literal, TypeAlias
 
 from msgspec import Struct
 
@@ -27,7 +27,7 @@ class BackendConfig(Struct, frozen=True, kw_only=True):
         ctx_size: Tokens one request may use.
         parallel: Requests decoded together, per model.
         threads: Compute threads.
-        gpu_layers: Layers on the GPU; 0 is CPU only.
+        gpu_layers: Layers on the GPU; 0 is CPU only, `auto` as many as fit.
         mmap: Map model files instead of reading them.
         stall_timeout: Seconds after which a request whose peer takes nothing is cancelled.
     """
@@ -36,7 +36,7 @@ class BackendConfig(Struct, frozen=True, kw_only=True):
     ctx_size: int | None = None
     parallel: int = 4
     threads: int | None = None
-    gpu_layers: int = 0
+    gpu_layers: int | Literal["auto"] = 0
     mmap: bool = True
     stall_timeout: float = 30.0
 
