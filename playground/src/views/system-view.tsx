@@ -27,7 +27,7 @@ export function SystemView(): VNode {
         <div class="cards">
           <Processor cpu={info.cpu} />
           <Memory memory={info.memory} />
-          <Graphics gpus={info.gpus} />
+          <Graphics info={info} />
           <Runtime info={info} />
           <Parts name="Backends" parts={info.backends} />
           <Parts name="Transports" parts={info.transports} />
@@ -95,12 +95,20 @@ function Memory({ memory }: Pick<SystemInfo, "memory">): VNode {
   );
 }
 
-function Graphics({ gpus }: Pick<SystemInfo, "gpus">): VNode {
+function Graphics({ info: { gpus, gpu_runtimes } }: { info: SystemInfo }): VNode {
+  const usable = gpu_runtimes.filter(({ devices }) => devices.length > 0);
   return (
     <Card name="Graphics">
-      {gpus.length === 0 && <p>None that can be used: the processor does the work.</p>}
+      {gpus.length + usable.length === 0 && (
+        <p>None that can be used: the processor does the work.</p>
+      )}
       {gpus.map((gpu, index) => (
         <p key={index}>{String(gpu.name ?? JSON.stringify(gpu))}</p>
+      ))}
+      {usable.map(({ id, devices }) => (
+        <p key={id}>
+          {id} can use {devices.map(({ description }) => description).join(", ")}.
+        </p>
       ))}
     </Card>
   );
