@@ -26,6 +26,10 @@ pub fn require(runtime: &Runtime, summary: &GgufSummary) -> Result<()> {
     if !names(runtime, &summary.architecture)? {
         return refuse(runtime, &format!("the architecture {}", summary.architecture));
     }
+    // Their caches of recurrent states end the process once sequences come and go.
+    if summary.dimensions.head_count == 0 {
+        return refuse(runtime, &format!("recurrent models such as {}", summary.architecture));
+    }
     // A scale is a tensor too many in every other architecture of 2024.
     if summary.has_scales && summary.architecture != "bitnet" {
         return refuse(runtime, &format!("a {} model with scales beside its weights", summary.architecture));

@@ -14,6 +14,7 @@ from gguf.quants import quantize
 from tabagent_engine import EngineError, list_runtimes
 
 from tests.bitnet_release import TREE, VARIANTS, answers, needs_tree, run_python
+from tests.fuzz.originals import ORIGINALS
 from tests.gguf_fixtures import write_tiny, write_with_tensor
 
 if TYPE_CHECKING:
@@ -204,3 +205,14 @@ def test_a_bitnet_model_is_refused_before_it_is_transcoded(tmp_path: Path) -> No
     code, message = answers("bitnet-portable", model)
     assert code == "gguf_unsupported"
     assert "BitNet" in message
+
+
+@needs_tree
+def test_a_recurrent_model_is_refused(tmp_path: Path) -> None:
+    file = ORIGINALS["recurrent"](tmp_path)
+    assert not isinstance(file, list)
+    model = tmp_path / "model.gguf"
+    model.write_bytes(file.encode()[0])
+    code, message = answers("bitnet-portable", model)
+    assert code == "gguf_unsupported"
+    assert "recurrent" in message
