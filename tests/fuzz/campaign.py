@@ -56,19 +56,21 @@ class Result:
 
 
 class Child:
-    """A process that tries one file after the other."""
+    """A process that tries one file after the other. It has a folder to itself."""
 
-    def __init__(self, stderr: Path) -> None:
-        self._stderr = stderr
-        with stderr.open("wb") as errors:
+    def __init__(self, folder: Path, runtime: str | None = None) -> None:
+        self._stderr = folder / "stderr"
+        # Transcoded models go there as well. Another home would have other runtimes.
+        environment = {"XDG_CACHE_HOME": str(folder), "GGML_NO_BACKTRACE": "1"}
+        with self._stderr.open("wb") as errors:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "tests.fuzz.trials"],
+                [sys.executable, "-m", "tests.fuzz.trials", *([runtime] if runtime else [])],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=errors,
                 cwd=Path(__file__).parents[2],
                 # An abort must end the process, not start a debugger in it.
-                env={**os.environ, "GGML_NO_BACKTRACE": "1"},
+                env={**os.environ, **environment},
             )
 
     def trial(self, path: Path) -> str | None:
@@ -119,10 +121,11 @@ class Child:
 
 
 class Campaign:
-    """A number of mutants of one seed. `keep` is where those that crash are put."""
+    """Mutants of one seed in one runtime. `keep` is where those that crash are put."""
 
-    def __init__(self, seed: int, keep: Path | None = None) -> None:
+    def __init__(self, seed: int, keep: Path | None = None, runtime: str | None = None) -> None:
         self.seed = seed
+        self._runtime = runtime
         self.result = Result()
         self._keep = keep
         self._lock = threading.Lock()
@@ -152,7 +155,7 @@ class Campaign:
         numbers = iter(range(count))
 
         def work(folder: Path) -> None:
-            child = Child(folder / "stderr")
+            child = Child(folder, self._runtime)
             while True:
                 with self._lock:
                     number = next(numbers, None)
@@ -187,4 +190,4 @@ class Campaign:
             crash.kept = written(files, self._keep)
         with self._lock:
             self.result.crashes.append(crash)
-        return Child(folder / "stderr")
+        return Child(folder, self._runtime)

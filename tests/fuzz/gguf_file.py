@@ -28,10 +28,14 @@ BLOCKS: Final = {
     9: (32, 36), 10: (256, 84), 11: (256, 110), 12: (256, 144), 13: (256, 176), 14: (256, 210),
     15: (256, 292), 16: (256, 66), 17: (256, 74), 18: (256, 98), 19: (256, 50), 20: (32, 18),
     21: (256, 110), 22: (256, 82), 23: (256, 136), 24: (1, 1), 25: (1, 2), 26: (1, 4), 27: (1, 8),
-    28: (1, 8), 29: (256, 56), 30: (1, 2), 34: (256, 54), 35: (256, 66), 39: (32, 17),
-    40: (64, 36), 41: (128, 18), 42: (64, 18),
+    28: (1, 8), 29: (256, 56), 30: (1, 2), 34: (256, 54), 35: (256, 66), 36: (128, 32),
+    39: (32, 17), 40: (64, 36), 41: (128, 18), 42: (64, 18),
 }  # fmt: skip
 """Elements and bytes of one block of each tensor type."""
+
+I2_S: Final = 36
+TAIL: Final = 32
+"""Bytes behind the codes of an I2_S tensor; they begin with its scale."""
 
 Scalar: TypeAlias = "int | float | bool | bytes"
 
@@ -208,7 +212,8 @@ def data_size(shape: list[int], type_id: int) -> int:
     for size in shape:
         elements *= size
     per_block, bytes_per_block = BLOCKS.get(type_id, (1, 0))
-    return -(-elements // per_block) * bytes_per_block
+    size = -(-elements // per_block) * bytes_per_block
+    return size + TAIL if type_id == I2_S else size
 
 
 class _Reader:

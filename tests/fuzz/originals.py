@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import struct
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -10,7 +11,20 @@ from gguf import GGMLQuantizationType, quants
 
 from tests.gguf_fixtures import DIM, FEED_FORWARD, HEAD_DIM, HEADS, KV_HEADS, LAYERS, write_tiny
 
-from .gguf_file import ARRAY, I32, STRING, U16, U32, GgufFile, Items, Tensor, data_size, decode
+from .gguf_file import (
+    ARRAY,
+    I2_S,
+    I32,
+    STRING,
+    TAIL,
+    U16,
+    U32,
+    GgufFile,
+    Items,
+    Tensor,
+    data_size,
+    decode,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -87,6 +101,17 @@ def k_quants(folder: Path) -> GgufFile:
             tensor.type_id = types[index % len(types)]
         # Zeros are a block of zeros in all of these types.
         tensor.data = bytes(data_size(tensor.shape, tensor.type_id))
+    return file
+
+
+def ternary(folder: Path) -> GgufFile:
+    """The wider llama with I2_S matrices, which are transcoded before the library sees them."""
+    file = k_quants(folder)
+    for tensor in file.tensors:
+        if tensor.name.startswith(b"blk.") and len(tensor.shape) == 2:
+            tensor.type_id = I2_S
+            codes = data_size(tensor.shape, I2_S) - TAIL
+            tensor.data = bytes([0b01100001]) * codes + struct.pack("<f", 0.02).ljust(TAIL, b"\0")
     return file
 
 
@@ -179,7 +204,7 @@ def split(folder: Path) -> list[GgufFile]:
 
 ORIGINALS: Final[dict[str, Callable[[Path], GgufFile | list[GgufFile]]]] = {
     each.__name__: each
-    for each in (spm, bpe, quantised, k_quants, experts, sliding, recurrent, split)
+    for each in (spm, bpe, quantised, k_quants, ternary, experts, sliding, recurrent, split)
 }
 """A file by name, or all files of a split model."""
 

@@ -22,7 +22,7 @@ def test_the_originals_run(name: str, tmp_path: Path) -> None:
     files = files if isinstance(files, list) else [files]
     contents = [file.encode()[0] for file in files]
     first = written(dict(zip(file_names(name, len(files)), contents, strict=True)), tmp_path)
-    with Child(tmp_path / "stderr") as child:
+    with Child(tmp_path) as child:
         assert child.trial(first) == "ran", child.last_words()
 
 
@@ -41,7 +41,7 @@ def test_a_seed_gives_the_same_mutants_each_time() -> None:
 
 
 def test_a_child_that_dies_is_a_find(tmp_path: Path) -> None:
-    with Child(tmp_path / "stderr") as child:
+    with Child(tmp_path) as child:
         child.kill()
         assert child.trial(tmp_path / "x.gguf") is None
         assert child.cause_of_death() == "SIGKILL"

@@ -1,6 +1,7 @@
 """The child of a campaign: loads file after file in the real engine and says how each one ended.
 
-Reads one path per line, answers one line each: `ran`, or the code of the refusal and the message.
+Takes a runtime as its argument, else the best. Reads one path per line, answers one line each:
+`ran`, or the code of the refusal and the message.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import socket
 import sys
 
 from tabagent_engine import EngineError, GgufEngine
+from tabagent_engine._native import prune_transcoded
 
 TEXT = "Hé <s>\n 12 😀\0<|im_start|>" + " the" * 8
 MESSAGES = '[{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi \\u00e9"}]'
@@ -18,13 +20,18 @@ TOKENS = 4
 CONTEXT = 128
 
 
-def trial(path: str) -> str:
+def trial(path: str, runtime: str | None) -> str:
     """Judge, load, tokenise, render, decode a few tokens of two requests at once, unload."""
     ours, theirs = socket.socketpair()
     with ours, theirs:
         try:
             engine = GgufEngine.open(
-                path, wake_fd=theirs.fileno(), ctx_size=CONTEXT, parallel=2, threads=1
+                path,
+                wake_fd=theirs.fileno(),
+                runtime=runtime,
+                ctx_size=CONTEXT,
+                parallel=2,
+                threads=1,
             )
         except EngineError as error:
             return f"{error.code} {error}"
@@ -32,6 +39,7 @@ def trial(path: str) -> str:
             return _use(engine, ours)
         finally:
             engine.close()
+            prune_transcoded(0)
 
 
 def _use(engine: GgufEngine, wakeups: socket.socket) -> str:
@@ -57,8 +65,9 @@ def main() -> None:
     # The library may write to standard output: answers go where nothing else writes.
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8", errors="replace")
     os.dup2(2, 1)
+    runtime = sys.argv[1] if len(sys.argv) > 1 else None
     for line in sys.stdin:
-        answers.write(" ".join(trial(line.rstrip("\n")).split()) + "\n")
+        answers.write(" ".join(trial(line.rstrip("\n"), runtime).split()) + "\n")
         answers.flush()
 
 

@@ -240,7 +240,12 @@ fn judge(header: &Header, architecture: &str, dimensions: &mut Dimensions, vocab
         return unsupported("the file has no tensors".into());
     }
     header.tensors.iter().try_for_each(|tensor| judge_tensor(tensor, architecture))?;
-    shapes::judge(header, architecture, dimensions, *vocab_size)
+    shapes::judge(header, architecture, dimensions, *vocab_size)?;
+    let ternary = ternary::recognise(header, architecture);
+    if split::parts(metadata)? > 1 && ternary.is_some_and(|ternary| ternary.needs_transcoding) {
+        return unsupported("a ternary model in several files, which only one file can be transcoded from".into());
+    }
+    Ok(())
 }
 
 /// Refuses the tensors that load and then crash.

@@ -117,3 +117,20 @@ fn a_part_must_bear_its_name() {
     let error = inspect(Path::new(&other)).unwrap_err();
     assert!(error.to_string().contains("-00001-of-00002.gguf"), "{error}");
 }
+
+#[test]
+fn a_ternary_model_must_be_one_file() {
+    let parts = Parts::write(2);
+    parts.change(1, |f| {
+        f.tensors.clear();
+        f.data_bytes = 0;
+        f.push_tensor("blk.0.attn_q.weight", &[128, 64], F32_TENSOR);
+        f.tensor("blk.0.attn_q.weight").2 = 36;
+    });
+    parts.change(0, |f| {
+        f.tensors.truncate(2);
+        f.set_u32("split.tensors.count", 3).rename("bitnet");
+    });
+    let problem = parts.inspect().unwrap().problem.unwrap();
+    assert!(problem.contains("in several files"), "{problem}");
+}
