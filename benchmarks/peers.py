@@ -1,4 +1,4 @@
-"""WebRTC peers in Python, for measurements; as a program, one that means harm."""
+"""WebRTC peers in Python, for measurements; as a program, one that comes and may do harm."""
 
 from __future__ import annotations
 
@@ -115,16 +115,17 @@ class _Acknowledgements:
             self._late = asyncio.ensure_future(self._send())
 
 
-async def do_harm(port: int) -> None:
-    """Send a message that is far too long, and be cut off."""
+async def visit(port: int, size: int) -> None:
+    """Come, and go again; or send one message of that many bytes, and be cut off."""
     peer = Peer(port)
     await peer.connect()
-    assert peer.pc.sctp is not None
-    peer.pc.sctp._remote_max_message_size = 0
-    peer.channel.send(b"x" * HOSTILE_SIZE)
-    await asyncio.wait_for(peer.ended.wait(), 60)
+    if size:
+        assert peer.pc.sctp is not None
+        peer.pc.sctp._remote_max_message_size = 0
+        peer.channel.send(b"x" * size)
+        await asyncio.wait_for(peer.ended.wait(), 60)
     await peer.pc.close()
 
 
 if __name__ == "__main__":
-    uvloop.run(do_harm(int(sys.argv[1])))
+    uvloop.run(visit(int(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 0))
