@@ -9,6 +9,7 @@ as delay too.
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import statistics
 import subprocess
@@ -16,6 +17,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from subprocess import PIPE
 from typing import TYPE_CHECKING
 
 import uvloop
@@ -26,11 +28,14 @@ from .peers import HOSTILE_SIZE, Peer
 from .steps import PER_SECOND
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from .clients import Dialect
 
 CONNECTS = 20
 FIRST_TOKENS = 100
 PEERS = 200
+FEW = 40
 SECONDS = 10.0
 BYSTANDERS = 20
 HOSTILE_PEERS = 5
@@ -39,7 +44,7 @@ PROMPT = "one two three four five six seven eight"
 Row = tuple[str, str]
 
 
-async def measure(port: int, pid: int) -> list[Row]:
+async def measure(port: int, pid: int, bare: subprocess.Popen[str]) -> list[Row]:
     idle = resident(pid)
     cold = await closing(Peer(port))
     after = resident(pid)
@@ -49,6 +54,8 @@ async def measure(port: int, pid: int) -> list[Row]:
         ("resident before / after the first offer", f"{idle:.0f} / {after:.0f} MB"),
         ("first token, p50: HTTP / WebSocket / WebRTC", await first_tokens(port)),
         *await hostile(port),
+        *await load("aiortc alone", await asked([PipedPeer(bare) for _ in range(FEW)]), bare.pid),
+        *await load("TabAgent", await running(port, FEW), pid),
         *await many(port, pid),
     ]
     return [*rows, ("load average", f"{os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")]
@@ -116,14 +123,17 @@ async def hostile(port: int) -> list[Row]:
 
 async def running(port: int, count: int) -> list[Peer]:
     """Connect peers, and let each be sent tokens without end."""
-    peers = [Peer(port) for _ in range(count)]
+    return await asked([Peer(port) for _ in range(count)])
+
+
+async def asked(peers: Sequence[Peer]) -> list[Peer]:
     for peer in peers:
         await peer.connect()
     for peer in peers:
         peer.ask(model="steps", input="go")
     for peer in peers:
         await asyncio.wait_for(peer.first.wait(), 60)
-    return peers
+    return list(peers)
 
 
 async def many(port: int, pid: int) -> list[Row]:
@@ -133,7 +143,29 @@ async def many(port: int, pid: int) -> list[Row]:
     idle_cores, _ = await cores(pid, SECONDS / 4)
     for peer in idlers:
         await peer.pc.close()
-    peers = await running(port, PEERS)
+    return [
+        (f"{PEERS} idle peers: server", f"{idle_cores:.2f} core"),
+        *await load("TabAgent", await running(port, PEERS), pid),
+    ]
+
+
+class PipedPeer(Peer):
+    """A caller whose signalling is a pipe."""
+
+    def __init__(self, server: subprocess.Popen[str]) -> None:
+        super().__init__(0)
+        self._server = server
+
+    def post(self, offer: str) -> str:
+        assert self._server.stdin is not None
+        assert self._server.stdout is not None
+        print(json.dumps(offer), file=self._server.stdin, flush=True)
+        answer: str = json.loads(self._server.stdout.readline())
+        return answer
+
+
+async def load(name: str, peers: list[Peer], pid: int) -> list[Row]:
+    name += f", {len(peers)} peers × {PER_SECOND}/s"
     await asyncio.sleep(1)
     for peer in peers:
         peer.forget()
@@ -142,16 +174,12 @@ async def many(port: int, pid: int) -> list[Row]:
     rate, frames = len(delays) / SECONDS, sum(len(peer.arrivals) for peer in peers) / SECONDS
     for peer in peers:
         await peer.pc.close()
-    name = f"{PEERS} peers × {PER_SECOND}/s"
     each = f"{server / frames * 1e6:.0f} µs a message"
-    delivered = f"{rate:,.0f} of {PEERS * PER_SECOND:,}/s in {frames:,.0f} messages"
+    delivered = f"{rate:,.0f} of {len(peers) * PER_SECOND:,}/s in {frames:,.0f} messages"
     return [
         (f"{name}: delivered", delivered),
         (f"{name}: added delay p50 / p99", spread(delays)),
-        (
-            f"{name}: server",
-            f"{server:.2f} core, {each} (idle peers {idle_cores:.2f}; clients {own:.2f})",
-        ),
+        (f"{name}: server", f"{server:.2f} core, {each} (clients {own:.2f})"),
     ]
 
 
@@ -186,14 +214,19 @@ def ms(seconds: float) -> str:
 
 
 def main() -> None:
-    with tempfile.TemporaryDirectory() as home:
-        command = [sys.executable, "-m", "benchmarks.steps", home]
-        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
-            assert server.stdout is not None
-            try:
-                rows = uvloop.run(measure(int(server.stdout.readline()), server.pid))
-            finally:
-                server.terminate()
+    python = [sys.executable, "-m"]
+    with (
+        tempfile.TemporaryDirectory() as home,
+        subprocess.Popen([*python, "benchmarks.steps", home], stdout=PIPE, text=True) as server,
+        subprocess.Popen([*python, "benchmarks.bare"], stdin=PIPE, stdout=PIPE, text=True) as bare,
+    ):
+        assert server.stdout is not None
+        try:
+            port = int(server.stdout.readline())
+            rows = uvloop.run(measure(port, server.pid, bare))
+        finally:
+            server.terminate()
+            bare.terminate()
     print("\n".join(f"| {name} | {figure} |" for name, figure in rows))
 
 
