@@ -43,7 +43,7 @@ def write_model(shape: Shape, folder: Path) -> Path:
         return path
     partial = path.with_suffix(".partial")
     writer = GGUFWriter(partial, "llama")
-    _add_header(writer, shape)
+    add_header(writer, shape)
     _add_tensors(writer, shape, np.random.default_rng(11))
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
@@ -52,7 +52,7 @@ def write_model(shape: Shape, folder: Path) -> Path:
     return partial.rename(path)
 
 
-def _add_header(writer: GGUFWriter, shape: Shape) -> None:
+def add_header(writer: GGUFWriter, shape: Shape) -> None:
     writer.add_name(shape.name)
     writer.add_context_length(4096)
     writer.add_embedding_length(shape.dim)

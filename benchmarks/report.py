@@ -14,8 +14,6 @@ if TYPE_CHECKING:
     from benchmarks.rounds import Plan, Samples
     from benchmarks.servers import Runtime
 
-BEGIN, END = "<!-- table -->", "<!-- end of table -->"
-
 
 def machine() -> str:
     """The machine's name as its CPU and core count."""
@@ -69,12 +67,12 @@ def idle_table(samples: Samples) -> str:
     return f"Without a model: ready {ready} s after the launch, {idle} MB resident."
 
 
-def write(path: Path, text: str) -> None:
-    """Put `text` between the marks of the file."""
-    page = path.read_text()
-    before, rest = page.split(BEGIN, 1)
-    after = rest.split(END, 1)[1]
-    path.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}")
+def write(path: Path, text: str, name: str = "table") -> None:
+    """Put `text` between the marks of that name in the file."""
+    begin, end = f"<!-- {name} -->", f"<!-- end of {name} -->"
+    before, rest = path.read_text().split(begin, 1)
+    after = rest.split(end, 1)[1]
+    path.write_text(f"{before}{begin}\n{text}\n{end}{after}")
 
 
 def _number(value: float | None, digits: int | None = None) -> str:
