@@ -172,6 +172,7 @@ class _LoadedModel:
                 max_tokens=request.max_tokens,
                 stop=request.stop,
                 logprobs=request.logprobs,
+                return_prompt=request.return_prompt,
                 principal=request.principal.id,
                 temperature=sampling.temperature,
                 top_k=sampling.top_k,
@@ -214,8 +215,9 @@ def _event(event: types.Event, request_id: str, model: str) -> Event:
             return TextDelta(request_id, text, tuple(tokens), details)
         case ("queued", _, position):
             return Queued(request_id, position)
-        case ("started", _, prompt_tokens, cached_tokens, seed):
-            return Started(request_id, model, prompt_tokens, cached_tokens, seed)
+        case ("started", _, prompt_tokens, cached_tokens, seed, prompt):
+            ids = None if prompt is None else tuple(prompt)
+            return Started(request_id, model, prompt_tokens, cached_tokens, seed, ids)
         case ("progress", _, done, total):
             return PromptProgress(request_id, done, total)
         case ("finished", _, reason, prompt, cached, completion, queued_ms, prompt_ms, decode_ms):

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tabagent.core.events import FinishReason, Logprob, TextDelta, TokenLogprob
+from tabagent.core.events import FinishReason, Logprob, Started, TextDelta, TokenLogprob
 from tabagent.core.requests import LOCAL
 from tabagent.protocols.completions import CompletionsProtocol
 
@@ -119,10 +119,29 @@ def test_the_first_chunk_has_the_prompts_ids_and_each_its_own(peer: Peer) -> Non
     assert ids == [[], [0], [1]]
 
 
-def test_ids_of_a_text_prompt_are_not_known(peer: Peer) -> None:
+@pytest.mark.parametrize("ids", [(8, 9), None])
+def test_ids_of_a_text_prompt_are_those_the_backend_tells(
+    peer: Peer, ids: tuple[int, ...] | None
+) -> None:
     request = peer.ask(BODY | {"return_token_ids": True})
-    peer.tell(*answered(request))
-    assert whole(peer)["choices"][0]["prompt_token_ids"] is None
+    assert request.return_prompt
+    peer.tell(Started(request.request_id, "m", 2, prompt=ids), finished(request))
+    told = whole(peer)["choices"][0]["prompt_token_ids"]
+    assert told == (None if ids is None else [8, 9])
+
+
+def test_tokens_are_named_by_their_ids_when_asked_for(peer: Peer) -> None:
+    request = peer.ask(BODY | {"logprobs": 3, "return_tokens_as_token_ids": True})
+    delta = TextDelta(request.request_id, "Hey", (1, 2), LOGPROBS)
+    peer.tell(started(request), delta, finished(request))
+    assert whole(peer)["choices"][0]["logprobs"] == WIRE_LOGPROBS | {
+        "tokens": ["token_id:1", "token_id:2"],
+        "top_logprobs": [{}, {"token_id:2": -0.5, "token_id:4": -2.5, "token_id:3": -1.5}],
+    }
+
+
+def test_a_short_answer_may_report_the_whole_vocabulary(peer: Peer) -> None:
+    assert peer.ask(BODY | {"logprobs": 2**17, "max_tokens": 8}).logprobs == 2**17
 
 
 def test_the_finish_reason_is_told(peer: Peer) -> None:
@@ -153,6 +172,7 @@ def test_one_prompt_is_taken_in_each_of_its_forms(
         ({"n": 2}, "n"),
         ({"best_of": 2}, "best_of"),
         ({"logprobs": 21}, "logprobs"),
+        ({"logprobs": 2**17, "max_tokens": 9}, "logprobs"),
         ({"logprobs": -1}, "logprobs"),
     ],
 )

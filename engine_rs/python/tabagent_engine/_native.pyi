@@ -82,13 +82,15 @@ class GgufEngine:
         logit_bias: Mapping[int, float] | None = None,
         ignore_eos: bool = False,
         truncate: bool = False,
+        return_prompt: bool = False,
     ) -> None:
         """Post a request; what becomes of it comes out of `drain`.
 
         Exactly one of `prompt` (text or token ids) and `messages` (a JSON array, rendered by the
         model's chat template) is given. `credit` tokens may be produced before `grant` gives more.
         `truncate` drops the oldest turns of `messages`, but no system message, until they leave
-        room for an answer.
+        room for an answer. More than 20 `logprobs` per token, up to the whole vocabulary, are
+        reported where `max_tokens` keeps their number in an answer within 2**20.
         Raises EngineError (`invalid_parameter`, `shutting_down`).
         """
     def cancel(self, request_id: int) -> None:

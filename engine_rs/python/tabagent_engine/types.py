@@ -15,8 +15,8 @@ TokenLogprob: TypeAlias = tuple[Logprob, list[Logprob]]
 QueuedEvent: TypeAlias = tuple[Literal["queued"], int, int]
 """Request id, requests ahead of it."""
 
-StartedEvent: TypeAlias = tuple[Literal["started"], int, int, int, int]
-"""Request id, prompt tokens, of these cached, seed in force."""
+StartedEvent: TypeAlias = tuple[Literal["started"], int, int, int, int, list[int] | None]
+"""Request id, prompt tokens, of these cached, seed in force, the prompt's tokens if asked for."""
 
 ProgressEvent: TypeAlias = tuple[Literal["progress"], int, int, int]
 """Request id, prompt tokens read, prompt tokens in all."""

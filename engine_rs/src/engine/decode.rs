@@ -243,12 +243,14 @@ impl DecodeLoop {
     }
 
     fn start(&mut self, prepared: Prepared, slot: usize, now: Instant) {
-        let Prepared { id, ticket, tokens, max_tokens, stop, sampling, logprobs, principal, submitted } = prepared;
+        let Prepared { id, ticket, tokens, max_tokens, stop, sampling, logprobs, return_prompt, principal, submitted } =
+            prepared;
         let shared = self.slots.shared(slot, &tokens, &principal);
         self.slots.forget(slot);
         let cached = if self.cut(slot, shared) { shared } else { 0 };
         let sampler = Sampler::new(&sampling, &self.facts.recommended, &self.facts.end_tokens, &tokens);
         let (prompt_tokens, seed) = (tokens.len() as u32, sampler.seed());
+        let prompt = return_prompt.then(|| tokens.clone());
         let sequence = Sequence::new(SequenceParams {
             prompt: tokens,
             cached,
@@ -271,7 +273,7 @@ impl DecodeLoop {
             ended: None,
         });
         let cached_tokens = cached as u32;
-        self.outbox.write(|queue| queue.push(Event::Started { id, prompt_tokens, cached_tokens, seed }));
+        self.outbox.write(|queue| queue.push(Event::Started { id, prompt_tokens, cached_tokens, seed, prompt }));
     }
 
     /// Shortens what the cache holds of a slot to its first `len` tokens. False if the model cannot forget just a

@@ -43,8 +43,10 @@ use inbox::Inbox;
 use outbox::Outbox;
 use prompt::{Submission, Writer};
 
-/// Most alternatives that are reported per token.
+/// Most alternatives that are reported per token of any answer.
 const MAX_LOGPROBS: u32 = 20;
+/// Most alternatives of a whole answer that reports more per token, up to the whole vocabulary.
+const MAX_ALTERNATIVES: u64 = 1 << 20;
 /// Limits on what every produced token is searched for.
 const MAX_STOPS: usize = 64;
 const MAX_STOP_BYTES: usize = 1024;
@@ -141,8 +143,10 @@ impl GgufEngine {
     fn check(&self, request: &Request) -> Result<()> {
         let refuse = |param: &'static str, message: String| Err(EngineError::InvalidParameter { param, message });
         request.sampling.validate(self.info.vocab_size)?;
-        if request.logprobs.is_some_and(|count| count > MAX_LOGPROBS) {
-            return refuse("logprobs", format!("at most {MAX_LOGPROBS} alternatives per token"));
+        let alternatives = |count: u32| u64::from(count) * request.max_tokens.map_or(u64::MAX >> 32, u64::from);
+        if request.logprobs.is_some_and(|count| count > MAX_LOGPROBS && alternatives(count) > MAX_ALTERNATIVES) {
+            let limits = format!("at most {MAX_LOGPROBS} alternatives per token, or {MAX_ALTERNATIVES} in all");
+            return refuse("logprobs", limits);
         }
         if request.stop.len() > MAX_STOPS || request.stop.iter().any(|stop| stop.len() > MAX_STOP_BYTES) {
             return refuse("stop", format!("at most {MAX_STOPS} stop strings of {MAX_STOP_BYTES} bytes"));

@@ -32,6 +32,7 @@ pub(super) struct Prepared {
     pub stop: Vec<String>,
     pub sampling: SamplingParams,
     pub logprobs: Option<u32>,
+    pub return_prompt: bool,
     pub principal: String,
     pub submitted: Instant,
 }
@@ -154,6 +155,7 @@ impl Writer {
             stop: request.stop,
             sampling: request.sampling,
             logprobs: request.logprobs,
+            return_prompt: request.return_prompt,
             principal: request.principal,
             submitted,
         })

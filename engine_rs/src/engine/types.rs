@@ -103,6 +103,8 @@ pub struct Request {
     pub sampling: SamplingParams,
     /// Report each token's log-probability and those of this many alternatives.
     pub logprobs: Option<u32>,
+    /// Report the tokens of the prompt.
+    pub return_prompt: bool,
     /// Tokens that may be produced before [`grant`](super) gives more.
     pub credit: u32,
     /// Whose request this is; caches are private to a principal.
@@ -194,6 +196,8 @@ pub enum Event {
         cached_tokens: u32,
         /// The seed in force, given or drawn.
         seed: u64,
+        /// The tokens of the prompt, when asked for.
+        prompt: Option<Vec<i32>>,
     },
     /// `done` of `total` prompt tokens are read.
     PromptProgress {

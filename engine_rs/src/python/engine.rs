@@ -99,7 +99,8 @@ impl GgufEngine {
 
     #[pyo3(signature = (request_id, prompt, *, credit, messages=None, max_tokens=None, stop=Vec::new(), logprobs=None,
         principal="", temperature=None, top_k=None, top_p=None, min_p=None, repeat_penalty=None,
-        presence_penalty=None, frequency_penalty=None, seed=None, logit_bias=None, ignore_eos=false, truncate=false))]
+        presence_penalty=None, frequency_penalty=None, seed=None, logit_bias=None, ignore_eos=false, truncate=false,
+        return_prompt=false))]
     fn submit(
         &self,
         request_id: u64,
@@ -121,6 +122,7 @@ impl GgufEngine {
         logit_bias: Option<HashMap<i32, f32>>,
         ignore_eos: bool,
         truncate: bool,
+        return_prompt: bool,
     ) -> PyResult<()> {
         let prompt = match (prompt, messages) {
             (Some(PromptArgument::Text(text)), None) => Prompt::Text(text),
@@ -142,7 +144,17 @@ impl GgufEngine {
         };
         Ok(self.0.submit(
             request_id,
-            Request { prompt, truncate, max_tokens, stop, sampling, logprobs, credit, principal: principal.to_owned() },
+            Request {
+                prompt,
+                truncate,
+                max_tokens,
+                stop,
+                sampling,
+                logprobs,
+                return_prompt,
+                credit,
+                principal: principal.to_owned(),
+            },
         )?)
     }
 
@@ -199,8 +211,8 @@ fn parse_messages(messages: &str) -> Result<serde_json::Value> {
 fn event_tuple(py: Python<'_>, event: Event) -> PyResult<Bound<'_, PyTuple>> {
     match event {
         Event::Queued { id, position } => ("queued", id, position).into_pyobject(py),
-        Event::Started { id, prompt_tokens, cached_tokens, seed } => {
-            ("started", id, prompt_tokens, cached_tokens, seed).into_pyobject(py)
+        Event::Started { id, prompt_tokens, cached_tokens, seed, prompt } => {
+            ("started", id, prompt_tokens, cached_tokens, seed, prompt).into_pyobject(py)
         }
         Event::PromptProgress { id, done, total } => ("progress", id, done, total).into_pyobject(py),
         Event::Delta { id, text, tokens, logprobs } => {

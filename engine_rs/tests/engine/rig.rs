@@ -75,6 +75,7 @@ pub fn request(prompt: &str) -> Request {
         stop: Vec::new(),
         sampling: SamplingParams { temperature: Some(0.0), ..SamplingParams::default() },
         logprobs: None,
+        return_prompt: false,
         credit: 1_000_000,
         principal: "test".into(),
     }

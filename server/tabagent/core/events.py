@@ -117,12 +117,16 @@ class Queued(RequestEvent, frozen=True):
 
 
 class Started(RequestEvent, frozen=True):
-    """The request has a slot; its prompt is being read."""
+    """The request has a slot; its prompt is being read.
+
+    `prompt` are the prompt's token ids, where they were asked for and the backend has any.
+    """
 
     model: str
     prompt_tokens: int
     cached_tokens: int = 0
     seed: int | None = None
+    prompt: tuple[int, ...] | None = None
 
 
 class PromptProgress(RequestEvent, frozen=True):

@@ -32,6 +32,9 @@ __all__ = [
 ]
 
 MAX_LOGPROBS = 20
+"""Alternatives reported per token of any answer."""
+MAX_ALTERNATIVES = 2**20
+"""Alternatives of a whole answer that reports more per token, up to the whole vocabulary."""
 MAX_STOP_STRINGS = 16
 MAX_STOP_CHARS = 256
 MAX_LOGIT_BIAS = 1024
@@ -120,7 +123,9 @@ class GenerateRequest(Struct, frozen=True, kw_only=True):
         truncate: Drop the oldest turns of `messages` until they leave room for an answer, instead
             of failing; system messages and the last turn stay.
         max_tokens: None means to the end of the context; 0 reads the prompt only.
-        logprobs: Alternatives to report per token; None reports no log-probabilities.
+        logprobs: Alternatives to report per token; None reports no log-probabilities. More than
+            `MAX_LOGPROBS` need a `max_tokens` that keeps them within `MAX_ALTERNATIVES`.
+        return_prompt: Report the prompt's token ids.
         principal: Whose request this is; caches and stored responses are private to it.
     """
 
@@ -133,6 +138,7 @@ class GenerateRequest(Struct, frozen=True, kw_only=True):
     stop: tuple[str, ...] = ()
     sampling: SamplingParams = SamplingParams()
     logprobs: int | None = None
+    return_prompt: bool = False
     principal: Principal = LOCAL
 
     def __post_init__(self) -> None:
@@ -144,12 +150,18 @@ class GenerateRequest(Struct, frozen=True, kw_only=True):
             for token in self.prompt:
                 _check_range("prompt", token, 0, MAX_INT)
         _check_range("max_tokens", self.max_tokens, 0, MAX_INT)
-        _check_range("logprobs", self.logprobs, 0, MAX_LOGPROBS)
+        _check_range("logprobs", self.logprobs, 0, self._most_logprobs)
         if len(self.stop) > MAX_STOP_STRINGS:
             raise _invalid("stop", f"at most {MAX_STOP_STRINGS} stop strings are taken")
         for text in self.stop:
             if not text or len(text) > MAX_STOP_CHARS:
                 raise _invalid("stop", f"a stop string has 1 to {MAX_STOP_CHARS} characters")
+
+    @property
+    def _most_logprobs(self) -> int:
+        if self.max_tokens is None:
+            return MAX_LOGPROBS
+        return max(MAX_LOGPROBS, MAX_ALTERNATIVES // max(self.max_tokens, 1))
 
 
 class CancelRequest(Struct, frozen=True):

@@ -23,7 +23,7 @@ from .wire import decode, encode, invalid, new_id, not_supported
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from tabagent.core.events import Finished, TextDelta, TokenLogprob
+    from tabagent.core.events import Finished, Logprob, TextDelta, TokenLogprob
     from tabagent.core.requests import Principal
 
 __all__ = ["CompletionRequest", "CompletionsProtocol", "TextCompletion"]
@@ -33,6 +33,8 @@ class CompletionRequest(GenerationFields, kw_only=True):
     """Body of `POST /v1/completions`. Unknown fields are ignored.
 
     `prompt` is one prompt, as text or as token ids; a list that holds one prompt is taken too.
+    `return_tokens_as_token_ids` writes the tokens of `logprobs` as `token_id:N`, as in vLLM: of
+    tokens with equal text, such as halves of characters, each then has an entry of its own.
     """
 
     prompt: str | list[int | str | list[int]]
@@ -42,6 +44,7 @@ class CompletionRequest(GenerationFields, kw_only=True):
     echo: bool | None = None
     suffix: str | None = None
     logprobs: int | None = None
+    return_tokens_as_token_ids: bool | None = None
     stream_options: StreamOptions | None = None
 
 
@@ -105,6 +108,7 @@ class CompletionsProtocol(CompletionExchange):
             stop=fields.stop_strings(),
             sampling=fields.sampling(),
             logprobs=fields.logprobs,
+            return_prompt=bool(fields.return_token_ids),
             principal=self.principal,
         )
 
@@ -165,8 +169,9 @@ class CompletionsProtocol(CompletionExchange):
 
     @property
     def _prompt_token_ids(self) -> list[int] | None:
-        """The prompt's ids where the client gave them; the engine does not tell its own."""
-        return None if isinstance(self._prompt, str) else list(self._prompt)
+        """The prompt's ids; a backend without a vocabulary has only those that were given."""
+        ids = self._prompt_ids if isinstance(self._prompt, str) else self._prompt
+        return None if ids is None else list(ids)
 
     def _chunk(self, text: str) -> TextCompletion:
         return TextCompletion(
@@ -182,16 +187,19 @@ class CompletionsProtocol(CompletionExchange):
             return None
         lists = CompletionLogprobs([], [], [], [])
         for entry in logprobs:
-            text = token_text(entry.chosen)
-            lists.tokens.append(text)
+            lists.tokens.append(self._token(entry.chosen))
             lists.token_logprobs.append(max(entry.chosen.logprob, MIN_LOGPROB))
             best: dict[str, float] = {}
             for top in entry.top:  # of tokens with equal text the likeliest counts
-                best.setdefault(token_text(top), max(top.logprob, MIN_LOGPROB))
+                best.setdefault(self._token(top), max(top.logprob, MIN_LOGPROB))
             lists.top_logprobs.append(best)
             lists.text_offset.append(self._offset)
-            self._offset += len(text)
+            self._offset += len(token_text(entry.chosen))
         return lists
+
+    def _token(self, candidate: Logprob) -> str:
+        by_id = self._body.return_tokens_as_token_ids
+        return f"token_id:{candidate.token}" if by_id else token_text(candidate)
 
 
 _PLACEHOLDER = "\0"

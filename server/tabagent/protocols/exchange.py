@@ -89,6 +89,7 @@ class CompletionExchange(Exchange):
         super().__init__(principal)
         self._model = ""
         self._seed: int | None = None
+        self._prompt_ids: tuple[int, ...] | None = None
         self._opened = False
         self._texts: list[str] = []
         self._tokens: list[int] = []
@@ -106,7 +107,7 @@ class CompletionExchange(Exchange):
                 self._tokens += event.tokens
                 self._logprobs += event.logprobs
         elif isinstance(event, Started):
-            self._model, self._seed = event.model, event.seed
+            self._model, self._seed, self._prompt_ids = event.model, event.seed, event.prompt
             self._open()
         elif isinstance(event, Finished):
             self._open()
