@@ -10,7 +10,7 @@ import click
 from tabagent.config import Paths, load_config
 
 from .hardware import hardware_pairs
-from .output import as_json, pairs, show_json, table
+from .output import as_json, pairs, show_json, size, table
 from .runtime import candidates_table
 
 __all__ = ["doctor"]
