@@ -234,9 +234,11 @@ impl Context {
         let block = batch.block(&mut self.arrays);
         // SAFETY: the context is alive, every token was checked, and the arrays live until the call returns.
         let (code, errors) = with_errors(|| unsafe { (self.symbols().decode)(self.as_ptr(), block) });
+        // After an abort, too: the next decode counts its layers anew.
+        let corrected = self.check_squared_relu();
         match code {
             0 => {
-                self.check_squared_relu()?;
+                corrected?;
                 self.outputs.extend_from_slice(batch.outputs());
                 Ok(Decoded::Done)
             }
