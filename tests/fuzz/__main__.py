@@ -52,10 +52,11 @@ def main() -> None:
 def write_originals(folder: Path) -> None:
     """Write the good files, but for split ones."""
     folder.mkdir(parents=True, exist_ok=True)
-    for name, make in ORIGINALS.items():
-        files = make(folder)
-        if not isinstance(files, list):
-            (folder / f"{name}.gguf").write_bytes(files.encode()[0])
+    with tempfile.TemporaryDirectory() as elsewhere:
+        for name, make in ORIGINALS.items():
+            files = make(Path(elsewhere))
+            if not isinstance(files, list):
+                (folder / f"{name}.gguf").write_bytes(files.encode()[0])
 
 
 def try_files(files: list[Path], runtime: str | None) -> int:
