@@ -8,10 +8,16 @@ export interface SystemInfo {
     flags: string[];
     cores: number;
     threads: number;
+    microarchitecture: string | null;
+    quota: number | null;
+    kinds: { kind: string; cores: number; threads: number; usable: number }[];
+    caches: { level: number; purpose: string; bytes: number; count: number }[];
   } | null;
-  memory: { available: number; total: number } | null;
-  gpus: Record<string, unknown>[];
+  memory: { available: number; total: number; limit: number | null } | null;
+  gpus: { vendor: string; name: string; driver: string | null; memory: number | null }[];
   gpu_runtimes: GpuRuntime[];
+  threads: { count: number; reason: string } | null;
+  advice: Advice[];
   runtime: { id: string; path: string; variant: string; version: string; reason: string } | null;
   candidates: Candidate[];
   backends: { name: string; version: string | null; works: boolean; reason: string }[];
@@ -36,4 +42,10 @@ export interface Candidate {
   allowed: boolean;
   score: number;
   reason: string;
+}
+
+/** What another runtime would bring, by measured figures. */
+export interface Advice {
+  text: string;
+  gains: { weights: string; prompt: number; generation: number | null }[];
 }

@@ -61,7 +61,11 @@ def test_doctor_tells_machines_what_the_contract_says(spawn: Run) -> None:
     assert found["version"] == tabagent.__version__
     assert found["cpu"].keys() >= {"vendor", "family", "model", "flags", "cores", "threads"}
     assert found["memory"]["total"] > 0
-    assert isinstance(found["gpus"], list)
+    assert all(each.keys() >= {"vendor", "name", "driver", "memory"} for each in found["gpus"])
+    assert found["cpu"].keys() >= {"stepping", "kinds", "caches", "allowed", "quota"}
+    assert found["threads"]["count"] >= 1
+    assert found["threads"]["reason"]
+    assert all(each["text"] and each["gains"] for each in found["advice"])
     assert found["runtime"].keys() == {"id", "path", "variant", "version", "reason"}
     assert all(
         each.keys() >= {"id", "path", "allowed", "score", "gpu", "reason"}
@@ -82,6 +86,15 @@ def test_doctor_tells_people_which_runtime_and_why(spawn: Run) -> None:
     shown = spawn("doctor").out
     for word in (found["id"], found["variant"], found["version"], found["reason"]):
         assert word in shown
+
+
+def test_doctor_shows_people_cores_caches_memory_and_threads(spawn: Run) -> None:
+    found = json.loads(spawn("doctor", "--json").out)
+    shown = spawn("doctor").out
+    for name in ("cores", "limits", "caches", "memory", "threads", "GPUs"):
+        assert f"\n{name} " in shown
+    assert found["threads"]["reason"] in shown
+    assert all(each["text"] in shown for each in found["advice"])
 
 
 def test_doctor_tells_why_a_named_runtime_is_not_there(spawn: Run, tmp_path: Path) -> None:

@@ -140,7 +140,9 @@ impl DecodeLoop {
                 self.outbox.announce();
             }
             if self.plan.is_empty() {
+                let resting = Instant::now();
                 self.inbox.wait(self.next_stall());
+                self.pace.rest(resting.elapsed());
             } else {
                 self.step();
                 self.retire();

@@ -17,11 +17,18 @@ pub(super) struct Pace {
     policy: Policy,
     load: Load,
     last: Option<Instant>,
+    /// Time without work since then.
+    rested: Duration,
 }
 
 impl Pace {
     pub(super) fn new(most: u32) -> Self {
-        Self { policy: Policy::new(most), load: Load::new(), last: None }
+        Self { policy: Policy::new(most), load: Load::new(), last: None, rested: Duration::ZERO }
+    }
+
+    /// Tells that there was nothing to compute for a while.
+    pub(super) fn rest(&mut self, duration: Duration) {
+        self.rested += duration;
     }
 
     /// The number of threads from now on, when it is another one. Costs nothing but now and then.
@@ -31,9 +38,11 @@ impl Pace {
             return None;
         }
         self.last = Some(now);
+        let rested = std::mem::take(&mut self.rested);
         let sample = self.load.sample()?;
-        // An average over a long rest says nothing of now.
-        if since.is_none_or(|since| since > 4 * INTERVAL) { None } else { self.policy.adjust(sample) }
+        // An average over a rest says nothing of now. One over a step says the more, the longer that took.
+        let telling = since.is_some_and(|since| rested < since / 2);
+        if telling { self.policy.adjust(sample) } else { None }
     }
 }
 

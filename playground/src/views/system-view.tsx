@@ -25,7 +25,7 @@ export function SystemView(): VNode {
       )}
       {info && (
         <div class="cards">
-          <Processor cpu={info.cpu} />
+          <Processor cpu={info.cpu} threads={info.threads} />
           <Memory memory={info.memory} />
           <Graphics info={info} />
           <Runtime info={info} />
@@ -54,14 +54,34 @@ function Card({ name, wide = false, children }: CardProps): VNode {
   );
 }
 
-function Processor({ cpu }: Pick<SystemInfo, "cpu">): VNode {
+function Processor({ cpu, threads }: Pick<SystemInfo, "cpu" | "threads">): VNode {
   return (
     <Card name="Processor">
       {cpu ? (
         <>
-          <p class="big">{cpu.name ?? cpu.vendor}</p>
+          <p class="big">
+            {cpu.name ?? cpu.vendor} <small>{cpu.microarchitecture}</small>
+          </p>
           <p>
-            {cpu.cores} cores, {cpu.threads} threads
+            {cpu.kinds.length > 1
+              ? cpu.kinds.map(({ kind, cores }) => `${cores} ${kind}`).join(" + ")
+              : cpu.cores}{" "}
+            cores, {cpu.threads} threads
+            {cpu.quota !== null && `, a quota of ${cpu.quota} processors`}
+          </p>
+          {threads && (
+            <p>
+              Computes with {threads.count}: {threads.reason}
+            </p>
+          )}
+          <p>
+            {cpu.caches
+              .filter(({ purpose }) => purpose !== "instruction")
+              .map(
+                ({ level, bytes, count }) =>
+                  `L${level} ${count > 1 ? `${count}×` : ""}${size(bytes)}`,
+              )
+              .join(", ")}
           </p>
           <p class="chips">
             {cpu.flags.map((flag) => (
@@ -86,6 +106,7 @@ function Memory({ memory }: Pick<SystemInfo, "memory">): VNode {
           <meter value={used} max={memory.total} aria-label="Memory in use" />
           <p>
             {size(used)} of {size(memory.total)} in use
+            {memory.limit !== null && ", the limit of the control group"}
           </p>
         </>
       ) : (
@@ -103,7 +124,11 @@ function Graphics({ info: { gpus, gpu_runtimes } }: { info: SystemInfo }): VNode
         <p>None that can be used: the processor does the work.</p>
       )}
       {gpus.map((gpu, index) => (
-        <p key={index}>{String(gpu.name ?? JSON.stringify(gpu))}</p>
+        <p key={index}>
+          {gpu.name}
+          {gpu.memory !== null && `, ${size(gpu.memory)}`}{" "}
+          <small>{gpu.driver ?? "no driver"}</small>
+        </p>
       ))}
       {usable.map(({ id, devices }) => (
         <p key={id}>
@@ -114,7 +139,7 @@ function Graphics({ info: { gpus, gpu_runtimes } }: { info: SystemInfo }): VNode
   );
 }
 
-function Runtime({ info: { runtime } }: { info: SystemInfo }): VNode {
+function Runtime({ info: { runtime, advice } }: { info: SystemInfo }): VNode {
   return (
     <Card name="Runtime">
       {runtime ? (
@@ -124,6 +149,18 @@ function Runtime({ info: { runtime } }: { info: SystemInfo }): VNode {
           </p>
           <p>{runtime.reason}</p>
           <p class="path">{runtime.path}</p>
+          {advice.map(({ text, gains }) => (
+            <p key={text}>
+              {text}:{" "}
+              {gains
+                .map(({ weights, prompt, generation }) =>
+                  generation === null
+                    ? `${weights} prompts ${prompt}×`
+                    : `${weights} prompts ${prompt}×, generation ${generation}×`,
+                )
+                .join("; ")}
+            </p>
+          ))}
         </>
       ) : (
         <p>None was found: run “tabagent runtime install”.</p>
