@@ -224,6 +224,13 @@ def test_log_probabilities_name_the_produced_token_and_the_best(reader: Reader) 
         assert top[1][2] < chosen[2] <= 0
 
 
+@pytest.mark.parametrize("max_tokens", [None, 2**16])
+def test_whole_distributions_are_for_short_answers(reader: Reader, max_tokens: int | None) -> None:
+    with pytest.raises(EngineError) as refusal:
+        reader.engine.submit(1, "Hello!", credit=CREDIT, logprobs=21, max_tokens=max_tokens)
+    assert (refusal.value.code, refusal.value.param) == ("invalid_parameter", "logprobs")
+
+
 def test_without_asking_there_are_no_log_probabilities(reader: Reader) -> None:
     reader.engine.submit(1, "Hello!", credit=CREDIT, temperature=0, max_tokens=3)
     reader.until_ended(1)
