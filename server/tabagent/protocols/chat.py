@@ -8,22 +8,20 @@ from msgspec import UNSET, Struct, UnsetType
 
 from tabagent.core.requests import GenerateRequest, Message
 
-from .answer_fields import (
-    TimingsObject,
-    TokenLogprobObject,
-    UsageObject,
-    timings_object,
-    token_logprobs,
-    usage_object,
+from .answer_fields import TokenLogprobObject, token_logprobs
+from .completion_exchange import (
+    CompletionAnswer,
+    CompletionChoice,
+    CompletionExchange,
+    CompletionFields,
 )
-from .exchange import FINGERPRINT, CompletionExchange
-from .request_fields import ContentPart, GenerationFields, StreamOptions, text_of
-from .wire import decode, encode, invalid, new_id, not_supported, renamed
+from .request_fields import ContentPart, text_of
+from .wire import decode, invalid, new_id, not_supported, renamed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from tabagent.core.events import Finished, TextDelta, TokenLogprob
+    from tabagent.core.events import TokenLogprob
     from tabagent.core.requests import Principal
 
 __all__ = [
@@ -51,16 +49,14 @@ class ResponseFormat(Struct):
     type: str
 
 
-class ChatRequest(GenerationFields, kw_only=True):
+class ChatRequest(CompletionFields, kw_only=True):
     """Body of `POST /v1/chat/completions`. Unknown fields are ignored."""
 
     messages: list[ChatMessage]
     max_completion_tokens: int | None = None
     max_tokens: int | None = None
-    n: int | None = None
     logprobs: bool | None = None
     top_logprobs: int | None = None
-    stream_options: StreamOptions | None = None
     response_format: ResponseFormat | None = None
     tools: list[Any] | None = None
     functions: list[Any] | None = None
@@ -82,28 +78,17 @@ class AnswerMessage(Struct):
     refusal: None = None
 
 
-class ChatChoice(Struct, kw_only=True):
+class ChatChoice(CompletionChoice, kw_only=True):
     """The answer and why it ended."""
 
-    index: int = 0
     message: AnswerMessage
-    logprobs: ChatLogprobs | None = None
-    finish_reason: str
-    token_ids: list[int] | UnsetType = UNSET
 
 
-class ChatCompletion(Struct, kw_only=True):
-    """The whole answer; `seed`, `timings` and the token ids are extensions."""
+class ChatCompletion(CompletionAnswer, kw_only=True):
+    """The whole answer."""
 
-    id: str
     object: Literal["chat.completion"] = "chat.completion"
-    created: int
-    model: str
     choices: list[ChatChoice]
-    usage: UsageObject
-    system_fingerprint: str = FINGERPRINT
-    seed: int | None = None
-    timings: TimingsObject
 
 
 class Delta(Struct, omit_defaults=True):
@@ -113,28 +98,17 @@ class Delta(Struct, omit_defaults=True):
     content: str | UnsetType = UNSET
 
 
-class ChunkChoice(Struct, kw_only=True):
+class ChunkChoice(CompletionChoice, kw_only=True):
     """One step of the answer."""
 
-    index: int = 0
     delta: Delta
-    logprobs: ChatLogprobs | None = None
-    finish_reason: str | None = None
-    token_ids: list[int] | UnsetType = UNSET
 
 
-class ChatChunk(Struct, kw_only=True):
-    """One event of a stream; `seed` comes with the first one, `timings` with the last choice."""
+class ChatChunk(CompletionAnswer, kw_only=True):
+    """One event of a stream."""
 
-    id: str
     object: Literal["chat.completion.chunk"] = "chat.completion.chunk"
-    created: int
-    model: str
     choices: list[ChunkChoice]
-    system_fingerprint: str = FINGERPRINT
-    usage: UsageObject | UnsetType | None = UNSET
-    seed: int | UnsetType | None = UNSET
-    timings: TimingsObject | UnsetType = UNSET
 
 
 class ChatProtocol(CompletionExchange):
@@ -143,89 +117,39 @@ class ChatProtocol(CompletionExchange):
     name = "chat"
 
     def __init__(self, principal: Principal) -> None:
-        super().__init__(principal)
+        super().__init__(principal, ChatRequest(messages=[]))
         self._id = new_id("chatcmpl-")
-        self._body = ChatRequest(messages=[])
-        self._delta_frame = ("", "")
 
     def _read(self, body: str | bytes) -> GenerateRequest:
-        self._body = body_fields = decode(body, ChatRequest)
-        self.stream = bool(body_fields.stream)
-        return _request(body_fields, self._id, self.principal)
+        self._body = fields = decode(body, ChatRequest)
+        self.stream = bool(fields.stream)
+        return _request(fields, self._id, self.principal)
 
-    def _opening(self) -> list[str]:
-        before, _, after = encode(self._chunk(Delta(content=_PLACEHOLDER))).partition(
-            encode(_PLACEHOLDER)
-        )
-        self._delta_frame = before, after
-        chunk = self._chunk(Delta(role="assistant", content=""))
-        chunk.seed = self._seed
-        return [encode(chunk)]
+    def _first_chunk(self) -> ChatChunk:
+        return self._event(Delta(role="assistant", content=""))
 
-    def _delta(self, event: TextDelta) -> list[str]:
-        if event.logprobs or self._body.return_token_ids:
-            chunk = self._chunk(Delta(content=event.text))
-            chunk.choices[0].logprobs = _logprobs(event.logprobs)
-            if self._body.return_token_ids:
-                chunk.choices[0].token_ids = list(event.tokens)
-            return [encode(chunk)]
-        if not event.text:
-            return []
-        before, after = self._delta_frame
-        return [before + encode(event.text) + after]
+    def _chunk(self, text: str | None) -> ChatChunk:
+        return self._event(Delta(content=UNSET if text is None else text))
 
-    def _closing(self, event: Finished) -> list[str]:
-        last = self._chunk(Delta())
-        last.choices[0].finish_reason = event.reason.value
-        last.seed = self._seed
-        last.timings = timings_object(event)
-        if not self._include_usage:
-            return [encode(last)]
-        usage = self._chunk(Delta())
-        usage.choices = []
-        usage.usage = usage_object(event.usage)
-        return [encode(last), encode(usage)]
-
-    def _whole(self, event: Finished) -> str:
-        choice = ChatChoice(
-            message=AnswerMessage("".join(self._texts)),
-            logprobs=_logprobs(self._logprobs) if self._body.logprobs else None,
-            finish_reason=event.reason.value,
-            token_ids=self._tokens if self._body.return_token_ids else UNSET,
-        )
-        return encode(
-            ChatCompletion(
-                id=self._id,
-                created=self.created,
-                model=self._model,
-                choices=[choice],
-                usage=usage_object(event.usage),
-                seed=self._seed,
-                timings=timings_object(event),
-            )
-        )
-
-    @property
-    def _include_usage(self) -> bool:
-        options = self._body.stream_options
-        return options is not None and bool(options.include_usage)
-
-    def _chunk(self, delta: Delta) -> ChatChunk:
+    def _event(self, delta: Delta) -> ChatChunk:
         return ChatChunk(
             id=self._id,
             created=self.created,
             model=self._model,
             choices=[ChunkChoice(delta=delta)],
-            usage=None if self._include_usage else UNSET,
+            usage=self._usage,
         )
 
+    def _whole(self, text: str) -> ChatCompletion:
+        return ChatCompletion(
+            id=self._id,
+            created=self.created,
+            model=self._model,
+            choices=[ChatChoice(message=AnswerMessage(text))],
+        )
 
-_PLACEHOLDER = "\0"
-"""Marks, in a chunk encoded once, the place of the text; no id or model name has it."""
-
-
-def _logprobs(logprobs: Sequence[TokenLogprob]) -> ChatLogprobs | None:
-    return ChatLogprobs(token_logprobs(logprobs)) if logprobs else None
+    def _logprobs_object(self, logprobs: Sequence[TokenLogprob]) -> ChatLogprobs | None:
+        return ChatLogprobs(token_logprobs(logprobs)) if logprobs else None
 
 
 def _request(body: ChatRequest, request_id: str, principal: Principal) -> GenerateRequest:

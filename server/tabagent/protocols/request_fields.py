@@ -8,7 +8,7 @@ from tabagent.core.requests import SamplingParams
 
 from .wire import invalid, not_supported
 
-__all__ = ["ContentPart", "GenerationFields", "StreamOptions", "text_of"]
+__all__ = ["ContentPart", "GenerationFields", "text_of"]
 
 
 class GenerationFields(Struct, kw_only=True):
@@ -69,12 +69,6 @@ def _logit_bias(
             raise invalid("logit_bias", "a bias is a number, or false to forbid the token")
         pairs[token] = -1000.0 if value is False else value
     return pairs
-
-
-class StreamOptions(Struct):
-    """What a stream of a completion carries besides the answer."""
-
-    include_usage: bool | None = None
 
 
 class ContentPart(Struct):
