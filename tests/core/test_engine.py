@@ -228,6 +228,16 @@ class TestAdmission:
             async with engine.generate(ask(model="first")) as stream:
                 assert codes(await rest(stream)) == ["model_not_found"]
 
+    async def test_only_the_models_it_is_made_with_are_loaded_at_start(
+        self, backend: ScriptedBackend
+    ) -> None:
+        engine = Engine({"scripted": backend}, [FIRST])
+        engine.register(SECOND)
+        async with engine:
+            await engine.load(FIRST.id)
+            states = {model.id: model.state for model in engine.models()}
+        assert states == {FIRST.id: ModelState.READY, SECOND.id: ModelState.UNLOADED}
+
     async def test_a_full_queue_refuses_at_once_and_says_when_to_come_back(
         self, backend: ScriptedBackend
     ) -> None:

@@ -107,12 +107,14 @@ class Engine:
         self._loads: TaskGroup | None = None
         self._one_at_a_time = anyio.Lock()
         self._closing = False
+        self._loaded_at_start: list[_Model] = []
         for spec in models:
             self.register(spec)
+            self._loaded_at_start.append(self._models[spec.id])
 
     async def __aenter__(self) -> Self:
         self._loads = await anyio.create_task_group().__aenter__()
-        for model in self._models.values():
+        for model in self._loaded_at_start:
             self._start_load(model)
         return self
 
