@@ -115,7 +115,9 @@ class StepBackend(Backend):
     async def _step(self) -> None:
         while True:
             for batch in self._batches:
-                await asyncio.sleep(batch.due - time.monotonic())
+                # Timers count from the begin of the loop's turn, so one may end too early.
+                while (wait := batch.due - time.monotonic()) > 0:
+                    await asyncio.sleep(wait)
                 tokens = batch.tokens_due()
                 for request_id, running in list(batch.items()):
                     taken = tokens[: running.credit]
