@@ -9,6 +9,7 @@ import asyncio
 import os
 import sys
 import time
+from collections import deque
 from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING, ClassVar, Final
 
@@ -113,17 +114,20 @@ class StepBackend(Backend):
         await self.unload("")
 
     async def _step(self) -> None:
+        turns = deque(self._batches)
         while True:
-            for batch in self._batches:
-                # Timers count from the begin of the loop's turn, so one may end too early.
-                while (wait := batch.due - time.monotonic()) > 0:
-                    await asyncio.sleep(wait)
-                tokens = batch.tokens_due()
-                for request_id, running in list(batch.items()):
-                    taken = tokens[: running.credit]
-                    running.credit -= len(taken)
-                    if taken:
-                        running.sink([TextDelta(request_id, text, (1,)) for text in taken])
+            batch = turns[0]
+            wait = batch.due - time.monotonic()
+            if wait > 0:
+                await asyncio.sleep(wait)  # which may end too early: the loop's own clock lags
+                continue
+            turns.rotate(-1)
+            tokens = batch.tokens_due()
+            for request_id, running in list(batch.items()):
+                taken = tokens[: running.credit]
+                running.credit -= len(taken)
+                if taken:
+                    running.sink([TextDelta(request_id, text, (1,)) for text in taken])
 
 
 def main(home: str) -> None:
